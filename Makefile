@@ -1,0 +1,72 @@
+# Cadenza: `make` alone explains the targets. Every target makes .venv first where it is missing or out of date.
+# CONTRIBUTING.md says more.
+
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-long lint format types wheel check build bench clean
+
+help:
+	@echo "Cadenza: humanoids that learn on the computer you have."
+	@echo
+	@echo "Start here"
+	@echo "  make demo        set up, train a humanoid from scratch, film it before and after (minutes)"
+	@echo "  make test        set up, run the fast test suite"
+	@echo
+	@echo "Use it"
+	@echo "  make setup       make or repair $(VENV) (done by every target; returns at once when nothing changed)"
+	@echo "  make bench       measure speed on this machine   (make bench ARGS=\"--help\")"
+	@echo "  $(BIN)/cadenza --help          train, evaluate, record, plot, export"
+	@echo
+	@echo "Work on it"
+	@echo "  make check       lint + types + a wheel built, installed elsewhere and used"
+	@echo "  make lint        ruff: rules and formatting      (make format repairs what can be)"
+	@echo "  make types       mypy over an installed copy"
+	@echo "  make test-long   every test, the slow ones too   (make test ARGS=\"-k replay\" picks some)"
+	@echo "  make build       source distribution and wheel in dist/"
+	@echo "  make clean       remove $(VENV), build/, dist/ and caches; runs/ stays"
+	@echo
+	@echo "Settings: PYTHON=python3.12 (which Python makes $(VENV)), ARGS=... (passed on), TORCH_INDEX_URL=... (CPU wheels)"
+
+setup:
+	@bash scripts/setup.sh
+
+demo: setup
+	$(BIN)/cadenza demo $(ARGS)
+
+test: setup
+	$(BIN)/python -m pytest $(ARGS)
+
+# -m "" lifts the default `-m "not slow"` of pyproject.toml.
+test-long: setup
+	$(BIN)/python -m pytest -m "" $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: setup
+	@bash scripts/check_wheel.sh types
+
+wheel: setup
+	@bash scripts/check_wheel.sh smoke
+
+check: lint types wheel
+	@echo "check: lint, types and wheel are in order"
+
+build: setup
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+
+bench: setup
+	$(BIN)/cadenza bench $(ARGS)
+
+clean:
+	rm -rf $(VENV) .make build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find agents assets controllers envs robots scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,93 @@
+"""The algorithms a run can train: Symphony, and those of Stable-Baselines3 and sb3-contrib for comparison."""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from cadenza.envs.errors import CadenzaError
+from cadenza.envs.names import unknown_name
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.base_class import BaseAlgorithm
+
+    from cadenza.agents.runs.settings import RunSettings
+
+AGENTS: dict[str, tuple[str, str, str]] = {
+    "symphony": ("cadenza.agents.symphony", "Symphony", "ours; off-policy, gentle actions, made for humanoids"),
+    "sac": ("stable_baselines3", "SAC", "Soft Actor-Critic"),
+    "td3": ("stable_baselines3", "TD3", "Twin Delayed DDPG"),
+    "ppo": ("stable_baselines3", "PPO", "Proximal Policy Optimisation; on-policy"),
+    "tqc": ("sb3_contrib", "TQC", "Truncated Quantile Critics"),
+    "crossq": ("sb3_contrib", "CrossQ", "CrossQ: batch normalisation instead of target networks"),
+}
+"""Name -> module, class, summary."""
+
+
+def agent_class(name: str) -> type[BaseAlgorithm]:
+    """The Stable-Baselines3 class behind a name.
+
+    Raises:
+        CadenzaError: unknown name (nearest listed), or its package is not installed.
+    """
+    if name not in AGENTS:
+        raise unknown_name("agent", name, AGENTS, see="cadenza list agents")
+    module, class_name, _ = AGENTS[name]
+    try:
+        found: type[BaseAlgorithm] = getattr(import_module(module), class_name)
+    except ImportError as error:
+        raise CadenzaError(f"The agent {name} needs {module}: {error}.", "pip install 'cadenza[peers]'") from error
+    return found
+
+
+def check_settings(settings: RunSettings) -> None:
+    """Raise CadenzaError for an unknown agent, preset or algorithm setting, before anything is written."""
+    cls = agent_class(settings.agent)
+    if settings.agent == "symphony":
+        from cadenza.agents.symphony.presets import PRESETS, resolve_config
+
+        preset = settings.preset or "cpu"
+        if preset not in PRESETS:
+            raise unknown_name("Symphony preset", preset, PRESETS, see="cadenza list presets")
+        try:
+            resolve_config(preset, settings.overrides)
+        except (ValueError, TypeError) as error:
+            raise CadenzaError(str(error), "`cadenza list presets` shows what can be set.") from error
+        return
+    if settings.preset is not None:
+        raise CadenzaError(f"Presets are Symphony's; {settings.agent} has none.", "Use --set NAME=VALUE.")
+    known = set(inspect.signature(cls.__init__).parameters) - {"self", "policy", "env", "_init_setup_model"}
+    for name in settings.overrides:
+        if name not in known:
+            raise unknown_name(f"setting of {settings.agent}", name, sorted(known))
+
+
+def build_model(settings: RunSettings, env: Any, **extra: Any) -> BaseAlgorithm:
+    """A fresh, seeded model; ``extra`` overrides the settings' overrides.
+
+    Raises:
+        CadenzaError: an observation or action space that the algorithm cannot use.
+    """
+    from gymnasium import spaces
+
+    cls: Any = agent_class(settings.agent)
+    if not isinstance(env.action_space, spaces.Box):
+        raise CadenzaError(
+            f"{settings.env_id} has the action space {env.action_space}; Cadenza trains robots, whose actions are "
+            "continuous (a bounded Box).",
+            "`cadenza list envs` shows environments that fit.",
+        )
+    if not isinstance(env.observation_space, spaces.Box):
+        raise CadenzaError(
+            f"{settings.env_id} has the observation space {env.observation_space}; a Box of numbers is needed.",
+            "Wrap it in gymnasium.wrappers.FlattenObservation and register the result.",
+        )
+    arguments = {"seed": settings.seed, "device": settings.device, "verbose": 0, **settings.overrides, **extra}
+    if settings.agent == "symphony":
+        arguments["preset"] = settings.preset or "cpu"
+    try:
+        model: BaseAlgorithm = cls("MlpPolicy", env, **arguments)
+    except (TypeError, ValueError) as error:
+        raise CadenzaError(f"{settings.agent} cannot be built with these settings: {error}") from error
+    return model

@@ -1,0 +1,104 @@
+"""Noise-free evaluation: return with an interval, episode length, and what the environment itself measures."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+Act = Callable[[NDArray[Any]], NDArray[Any]]
+"""Observation -> action in the environment's action space."""
+
+# Two-sided 95 % quantiles of Student's t by degrees of freedom (any statistics text); 1.96 beyond.
+_T95 = [
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
+    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
+    2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The outcome of ``n`` episodes; every figure is over episodes but for ``measures`` (mean over all steps)."""
+
+    n: int
+    return_mean: float
+    return_std: float
+    return_ci95: tuple[float, float]
+    """95 % interval of the mean (Student's t)."""
+    length_mean: float
+    survived: int
+    """Episodes that ended by the time limit and not by a fall."""
+    forward_velocity_mean: float | None
+    """Mean over all steps [m/s] where the environment reports ``x_velocity``."""
+    measures: dict[str, float]
+    """Mean over all steps of every number in ``info``."""
+    returns: list[float]
+    lengths: list[int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return dataclasses.asdict(self)
+
+
+def evaluate(
+    act: Act,
+    env: gym.Env,
+    *,
+    episodes: int,
+    seed: int,
+    progress: Callable[[int, float], None] | None = None,
+) -> Evaluation:
+    """Play ``episodes`` episodes; episode i resets with seed ``seed + i``, so any of them can be repeated.
+
+    ``progress`` is called after each with its index and return.
+    """
+    returns, lengths, survived, steps = [], [], 0, 0
+    sums: dict[str, float] = {}
+    for episode in range(episodes):
+        observation, _ = env.reset(seed=seed + episode)
+        total, length, over = 0.0, 0, False
+        while not over:
+            observation, reward, terminated, truncated, info = env.step(act(observation))
+            total, length = total + float(reward), length + 1
+            _add_measures(sums, info)
+            over = terminated or truncated
+        returns.append(total)
+        lengths.append(length)
+        steps += length
+        survived += bool(truncated and not terminated)
+        if progress is not None:
+            progress(episode, total)
+    measures = {name: value / steps for name, value in sums.items()}
+    return summarize(returns, lengths, survived, measures)
+
+
+def _add_measures(sums: dict[str, float], info: dict[str, Any]) -> None:
+    for name, value in info.items():
+        if isinstance(value, int | float | np.number) and not isinstance(value, bool):
+            sums[name] = sums.get(name, 0.0) + float(value)
+
+
+def summarize(returns: list[float], lengths: list[int], survived: int, measures: dict[str, float]) -> Evaluation:
+    """Means, deviations and interval of finished episodes."""
+    n = len(returns)
+    mean, std = float(np.mean(returns)), float(np.std(returns, ddof=1)) if n > 1 else 0.0
+    half = (_T95[n - 2] if n - 2 < len(_T95) else 1.96) * std / math.sqrt(n) if n > 1 else float("nan")
+    return Evaluation(
+        n=n,
+        return_mean=mean,
+        return_std=std,
+        return_ci95=(mean - half, mean + half),
+        length_mean=float(np.mean(lengths)),
+        survived=survived,
+        forward_velocity_mean=measures.get("x_velocity"),
+        measures=measures,
+        returns=returns,
+        lengths=lengths,
+    )

@@ -1,0 +1,120 @@
+"""Open what was trained: a run's best policy, a run's last checkpoint, or an exported bundle."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from cadenza.agents.runs.catalogue import build_model
+from cadenza.agents.runs.checkpoint import CheckpointStore
+from cadenza.agents.runs.settings import CONFIG, RunFolder, write_bytes, write_json
+from cadenza.envs.errors import CadenzaError
+from cadenza.envs.registration import make_env
+
+Which = Literal["best", "last"]
+_WEIGHTS = "policy.pt"
+
+
+@dataclass(frozen=True)
+class OpenedPolicy:
+    """A policy ready to act, and the task it was trained on."""
+
+    act: Callable[[NDArray[Any]], NDArray[Any]]
+    """Observation -> noise-free action in the environment's action space."""
+    env_id: str
+    env_kwargs: dict[str, Any]
+    label: str
+    """Agent, and steps trained."""
+    step: int
+    model: BaseAlgorithm | None
+    """None for a bundle."""
+
+
+def act_of(model: BaseAlgorithm) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """The model's noise-free action for one observation."""
+    return lambda observation: model.predict(np.asarray(observation), deterministic=True)[0]
+
+
+def save_policy(model: BaseAlgorithm, folder: Path, record: dict[str, Any]) -> None:
+    """Store the policy's weights (no optimiser) and the evaluation that earned them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = io.BytesIO()
+    torch.save(model.policy.state_dict(), tensors)
+    write_bytes(folder / _WEIGHTS, tensors.getbuffer())
+    write_json(folder / "evaluation.json", record)
+
+
+def open_policy(path: str | Path, which: Which = "best", device: str = "cpu") -> OpenedPolicy:
+    """Open a run folder or a bundle folder.
+
+    Raises:
+        CadenzaError: neither a run nor a bundle, nothing stored yet, damaged or mismatching files.
+    """
+    path = Path(path)
+    if (path / "manifest.json").is_file():
+        from cadenza.controllers.bundle import PolicyBundle  # training must not need onnxruntime
+
+        bundle = PolicyBundle.load(path)
+        manifest = bundle.manifest
+        label = f"{manifest.agent}, {manifest.num_timesteps:,} steps"
+        return OpenedPolicy(bundle.act, manifest.env_id, manifest.env_kwargs, label, manifest.num_timesteps, None)
+    if not (path / CONFIG).is_file():
+        raise CadenzaError(
+            f"{path} is neither a run nor a policy bundle.",
+            "A run has config.json (`cadenza train` makes one), a bundle manifest.json (`cadenza export`).",
+        )
+    return _open_run(RunFolder(path), which, device)
+
+
+def _open_run(folder: RunFolder, which: Which, device: str) -> OpenedPolicy:
+    settings = folder.read_settings()
+    env = make_env(settings.env_id, **settings.env_kwargs)
+    try:
+        small: dict[str, Any] = {"device": device}
+        if settings.agent != "ppo":
+            small["buffer_size"] = 1
+        if settings.agent == "symphony":
+            small["learning_starts"] = 1
+        model = build_model(settings, env, **small)
+    finally:
+        env.close()
+    weights = folder.best / _WEIGHTS
+    if which == "best" and weights.is_file():
+        _load_best(model, weights, device)
+        step = int(json.loads((folder.best / "evaluation.json").read_text())["step"])
+    else:
+        store = CheckpointStore(folder.checkpoints)
+        manifest = store.latest()
+        try:
+            model.set_parameters(store.read_parameters(manifest, device), exact_match=True, device=device)
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise _mismatch(folder.checkpoints, error) from error
+        step = int(manifest["step"])
+    model.policy.set_training_mode(False)
+    name = settings.agent if settings.preset is None else f"{settings.agent} {settings.preset}"
+    label = f"{name}, {step:,} steps"
+    return OpenedPolicy(act_of(model), settings.env_id, settings.env_kwargs, label, step, model)
+
+
+def _load_best(model: BaseAlgorithm, weights: Path, device: str) -> None:
+    try:
+        model.policy.load_state_dict(torch.load(weights, map_location=device, weights_only=True))
+    except (RuntimeError, EOFError, ValueError, OSError) as error:
+        raise _mismatch(weights, error) from error
+
+
+def _mismatch(place: Path, error: Exception) -> CadenzaError:
+    first = str(error).strip().splitlines()
+    return CadenzaError(
+        f"{place} does not fit the run's config.json, or is damaged: {' '.join(line.strip() for line in first[:2])}",
+        "Try --which last (or best); files of different runs must not be mixed.",
+    )

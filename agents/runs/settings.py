@@ -1,0 +1,176 @@
+"""What a run is: its settings, its folder, and the versions and machine it ran on, as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import subprocess
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from cadenza.envs.errors import CadenzaError
+
+CONFIG = "config.json"
+FORMAT = "cadenza-run-1"
+_PACKAGES = ("cadenza", "mujoco", "gymnasium", "stable_baselines3", "sb3_contrib", "torch", "numpy")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Everything that decides what a run computes. Stored in the run's ``config.json``."""
+
+    agent: str
+    env_id: str
+    preset: str | None = None
+    total_steps: int = 100_000
+    seed: int = 0
+    n_envs: int = 1
+    device: str = "cpu"
+    torch_threads: int = 1
+    evaluate_every: int = 10_000
+    """Environment steps between evaluations during training; 0 = none."""
+    evaluate_episodes: int = 5
+    checkpoint_every: int = 10_000
+    """Environment steps between checkpoints; 0 = only at the end."""
+    overrides: dict[str, Any] = field(default_factory=dict)
+    """Settings of the algorithm that differ from the preset's or from Stable-Baselines3's defaults."""
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("total_steps", "n_envs", "torch_threads", "evaluate_episodes"):
+            if getattr(self, name) < 1:
+                raise CadenzaError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        for name in ("evaluate_every", "checkpoint_every"):
+            if getattr(self, name) < 0:
+                raise CadenzaError(f"{name} must not be negative, got {getattr(self, name)}.", "0 switches it off.")
+
+
+class RunFolder:
+    """Paths inside a run folder, and its ``config.json``."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.config = self.path / CONFIG
+        self.checkpoints = self.path / "checkpoints"
+        self.best = self.path / "best"
+        self.episodes = self.path / "episodes.csv"
+        self.evaluations = self.path / "evaluations.csv"
+        self.progress = self.path / "progress.csv"
+        self.tensorboard = self.path / "tensorboard"
+
+    def create(self, settings: RunSettings) -> None:
+        """Make the folder for a new run.
+
+        Raises:
+            CadenzaError: it exists and is not empty, or cannot be written.
+        """
+        if self.path.is_dir() and any(self.path.iterdir()):
+            advice = "Choose another with --run, or remove it."
+            if self.config.is_file():
+                advice = f"Continue it:  cadenza train --resume {self.path}\nor choose another folder with --run."
+            raise CadenzaError(f"The run folder {self.path} exists already; nothing was changed.", advice)
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            self.best.mkdir(exist_ok=True)
+        except OSError as error:
+            raise CadenzaError(
+                f"Cannot make the run folder {self.path}: {error.strerror}.", "Choose another place with --run DIR."
+            ) from error
+        record = {"format": FORMAT, "settings": dataclasses.asdict(settings), **provenance()}
+        write_json(self.config, record)
+
+    def read_record(self) -> dict[str, Any]:
+        """The whole of ``config.json``.
+
+        Raises:
+            CadenzaError: no run there, or one that this version cannot read.
+        """
+        if not self.config.is_file():
+            raise CadenzaError(f"{self.path} is not a run: it has no {CONFIG}.", "Runs are made by `cadenza train`.")
+        try:
+            record: dict[str, Any] = json.loads(self.config.read_text())
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise CadenzaError(f"{self.config} is damaged: {error}.") from error
+        if record.get("format") != FORMAT:
+            raise CadenzaError(f"{self.config} has the format {record.get('format')!r}; this version reads {FORMAT!r}.")
+        return record
+
+    def read_settings(self) -> RunSettings:
+        """The settings the run was started with."""
+        try:
+            return RunSettings(**self.read_record()["settings"])
+        except (TypeError, KeyError) as error:
+            raise CadenzaError(f"{self.config} holds settings that this version does not know: {error}.") from error
+
+
+def provenance() -> dict[str, Any]:
+    """Versions, git commit and machine, JSON-able."""
+    return {"versions": versions(), "git_commit": git_commit(), "machine": machine()}
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what decides a result."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit() -> str | None:
+    """The checkout's commit, with ``+changes`` where files differ from it; None outside a checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        commit = _git(here, "rev-parse", "--short=12", "HEAD")
+        return commit + ("+changes" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+
+def machine() -> dict[str, Any]:
+    """Processor, usable cores and system."""
+    model = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    except OSError:
+        pass
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"processor": model, "cores": cores, "system": f"{platform.system()} {platform.machine()}"}
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON so that a crash leaves either the old file or the new one, never half a file."""
+    write_bytes(path, (json.dumps(data, indent=1, default=_plain) + "\n").encode())
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} does not go into JSON")
+
+
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
+    """Write a file durably under a temporary name and rename it into place."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,304 @@
+"""The training loop of a run: learn, evaluate, checkpoint, and continue from where it was cut.
+
+Everything happens at the start of a rollout, where Stable-Baselines3's state is consistent: the last transition is
+stored and the updates it called for are done.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from cadenza.agents.runs.catalogue import build_model, check_settings
+from cadenza.agents.runs.checkpoint import CheckpointStore
+from cadenza.agents.runs.evaluation import Evaluation, evaluate
+from cadenza.agents.runs.metrics import Table, TableWriter
+from cadenza.agents.runs.policies import act_of, save_policy
+from cadenza.agents.runs.settings import RunFolder, RunSettings, provenance, write_json
+from cadenza.envs.errors import CadenzaError
+from cadenza.envs.guard import FiniteGuard
+from cadenza.envs.registration import make_env
+
+_log = logging.getLogger(__name__)
+EVALUATION_SEED = 10_000
+"""First reset seed of the evaluations during training."""
+
+
+class Watcher(Protocol):
+    """Who is told how training goes; the command line draws its progress bar from it."""
+
+    def on_step(self, step: int, total: int) -> None: ...
+    def on_episode(self, step: int, episode_return: float, length: int) -> None: ...
+    def on_evaluation(self, step: int, result: Evaluation, best: bool) -> None: ...
+    def on_problem(self, message: str) -> None: ...
+
+
+class SilentWatcher:
+    """Tells nobody."""
+
+    def on_step(self, step: int, total: int) -> None: ...
+    def on_episode(self, step: int, episode_return: float, length: int) -> None: ...
+    def on_evaluation(self, step: int, result: Evaluation, best: bool) -> None: ...
+    def on_problem(self, message: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a training ended."""
+
+    folder: Path
+    step: int
+    elapsed_s: float
+    """Training wall-clock over all sessions of the run, evaluations included [s]."""
+    best_return: float | None
+    interrupted: bool
+
+
+class _Interrupted(Exception):
+    """Ctrl-C or SIGTERM arrived; everything is stored."""
+
+
+def train(settings: RunSettings, run: str | Path, watcher: Watcher | None = None) -> TrainResult:
+    """Train from scratch in a new folder.
+
+    Raises:
+        CadenzaError: bad settings, unknown names, an existing folder; nothing has been written then.
+    """
+    check_settings(settings)
+    folder = RunFolder(run)
+    make_env(settings.env_id, **settings.env_kwargs).close()
+    if folder.path.exists():
+        folder.create(settings)
+    return _run(settings, folder, None, watcher or SilentWatcher())
+
+
+def resume(run: str | Path, watcher: Watcher | None = None, *, total_steps: int | None = None) -> TrainResult:
+    """Continue a run from its newest whole checkpoint; ``total_steps`` moves its end.
+
+    Raises:
+        CadenzaError: no run there, or no checkpoint that is whole.
+    """
+    folder = RunFolder(run)
+    record = folder.read_record()
+    settings = folder.read_settings()
+    manifest = CheckpointStore(folder.checkpoints).latest()
+    if total_steps is not None:
+        settings = replace(settings, total_steps=total_steps)
+        record["settings"]["total_steps"] = total_steps
+    now = provenance()
+    record.setdefault("resumed", []).append({"step": manifest["step"], **now})
+    for name in ("mujoco", "torch", "stable_baselines3", "gymnasium"):
+        before, here = record["versions"].get(name), now["versions"].get(name)
+        if before != here:
+            (watcher or SilentWatcher()).on_problem(
+                f"This run began with {name} {before}, here is {here}: it goes on, but not bit for bit."
+            )
+    write_json(folder.config, record)
+    return _run(settings, folder, manifest, watcher or SilentWatcher())
+
+
+def _run(settings: RunSettings, folder: RunFolder, manifest: dict[str, Any] | None, watcher: Watcher) -> TrainResult:
+    torch.set_num_threads(settings.torch_threads)
+    dump = folder.path / "non_finite.npz"
+    envs = DummyVecEnv([lambda: _training_env(settings, dump) for _ in range(settings.n_envs)])
+    evaluation_env = make_env(settings.env_id, **settings.env_kwargs)
+    try:
+        model = build_model(settings, envs)
+        if manifest is None and not folder.config.is_file():
+            folder.create(settings)  # only now: a model that cannot be built leaves nothing behind
+        store = CheckpointStore(folder.checkpoints)
+        extra: dict[str, Any] = {}
+        if manifest is not None:
+            store.restore(manifest, model, settings.device)
+            extra = manifest["extra"]
+        step = model.num_timesteps
+        writers = [TableWriter(folder.progress, step), TensorBoardOutputFormat(str(folder.tensorboard))]
+        model.set_logger(Logger(None, writers))
+        keeper = _Keeper(settings, folder, store, evaluation_env, extra, watcher)
+        with _signals(keeper):
+            try:
+                if step < settings.total_steps:
+                    model.learn(settings.total_steps - step, callback=keeper, reset_num_timesteps=False)
+                keeper.finish(model)
+            except _Interrupted:
+                pass
+        model.logger.close()
+        return TrainResult(
+            folder.path, model.num_timesteps, keeper.elapsed(), keeper.best_return, keeper.interrupted.is_set()
+        )
+    finally:
+        envs.close()
+        evaluation_env.close()
+
+
+def _training_env(settings: RunSettings, dump: Path) -> Monitor:
+    return Monitor(FiniteGuard(make_env(settings.env_id, **settings.env_kwargs), dump_path=dump))
+
+
+@contextmanager
+def _signals(keeper: _Keeper) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM asks the keeper to stop in order; a second Ctrl-C stops at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, frame: Any) -> None:
+        if keeper.interrupted.is_set():
+            raise KeyboardInterrupt
+        keeper.interrupted.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Keeper(BaseCallback):
+    """Keeps the run's books: episodes, evaluations, best policy, checkpoints."""
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        folder: RunFolder,
+        store: CheckpointStore,
+        env: Any,
+        extra: dict[str, Any],
+        watcher: Watcher,
+    ):
+        super().__init__()
+        self.settings, self.folder, self.store, self.env, self.watcher = settings, folder, store, env, watcher
+        self.interrupted = threading.Event()
+        self.best_return: float | None = extra.get("best_return")
+        self._evaluated = int(extra.get("evaluated", 0))
+        self._stored = int(extra.get("stored", 0))
+        self._elapsed_before = float(extra.get("elapsed_s", 0.0))
+        self._began = time.perf_counter()
+        keep = self._stored
+        self._episodes = Table(folder.episodes, keep)
+        self._evaluations = Table(folder.evaluations, keep)
+
+    def elapsed(self) -> float:
+        """Wall-clock of this run over all its sessions [s]."""
+        return self._elapsed_before + time.perf_counter() - self._began
+
+    def _on_rollout_start(self) -> None:
+        step = self.num_timesteps
+        every = self.settings.evaluate_every
+        if every and step // every > self._evaluated // every:
+            self._evaluate(self.model)
+        every = self.settings.checkpoint_every
+        if every and step // every > self._stored // every:
+            self._checkpoint(self.model)
+        if self.interrupted.is_set():
+            if self._stored != step:
+                self._checkpoint(self.model)
+            raise _Interrupted
+
+    def _on_step(self) -> bool:
+        for info in self.locals["infos"]:
+            if "episode" in info:
+                self._note_episode(info["episode"], terminated=not info.get("TimeLimit.truncated", False))
+            if info.get("non_finite"):
+                self.watcher.on_problem(
+                    f"Non-finite numbers from the environment at step {self.num_timesteps}: the episode was ended; "
+                    f"its last states are in {self.folder.path / 'non_finite.npz'}."
+                )
+        self.watcher.on_step(self.num_timesteps, self.settings.total_steps)
+        return True
+
+    def _note_episode(self, episode: dict[str, Any], *, terminated: bool) -> None:
+        row = {
+            "step": self.num_timesteps,
+            "elapsed_s": round(self.elapsed(), 3),
+            "return": round(float(episode["r"]), 4),
+            "length": int(episode["l"]),
+            "terminated": int(terminated),
+        }
+        self._write(self._episodes, row)
+        self.watcher.on_episode(self.num_timesteps, row["return"], row["length"])
+
+    def _write(self, table: Table, row: dict[str, Any]) -> None:
+        try:
+            table.append(row)
+        except OSError as error:
+            self.watcher.on_problem(f"A row of {table.path.name} was not written: {error.strerror}.")
+
+    def _evaluate(self, model: BaseAlgorithm) -> None:
+        result = evaluate(act_of(model), self.env, episodes=self.settings.evaluate_episodes, seed=EVALUATION_SEED)
+        step = model.num_timesteps
+        self._evaluated = step
+        best = self.best_return is None or result.return_mean > self.best_return
+        row = {
+            "step": step,
+            "elapsed_s": round(self.elapsed(), 3),
+            "return_mean": result.return_mean,
+            "return_std": result.return_std,
+            "length_mean": result.length_mean,
+            "survived": result.survived,
+            "n": result.n,
+        }
+        if result.forward_velocity_mean is not None:
+            row["forward_velocity_mean"] = result.forward_velocity_mean
+        self._write(self._evaluations, row)
+        for name, value in row.items():
+            if name not in ("step", "n"):
+                model.logger.record(f"evaluation/{name}", value)
+        model.logger.dump(step)
+        if best:
+            self.best_return = result.return_mean
+            try:
+                save_policy(model, self.folder.best, {"step": step, "elapsed_s": self.elapsed(), **result.to_dict()})
+            except OSError as error:
+                self.watcher.on_problem(f"The best policy was not stored: {error.strerror}.")
+        self.watcher.on_evaluation(step, result, best)
+
+    def _checkpoint(self, model: BaseAlgorithm) -> None:
+        before, self._stored = self._stored, model.num_timesteps
+        try:
+            self.store.save(model, self._extra())
+        except CadenzaError as error:
+            self._stored = before if self.interrupted.is_set() else self._stored
+            self.watcher.on_problem(f"{error} {error.advice}")
+
+    def _extra(self) -> dict[str, Any]:
+        return {
+            "best_return": self.best_return,
+            "evaluated": self._evaluated,
+            "stored": self._stored,
+            "elapsed_s": self.elapsed(),
+        }
+
+    def finish(self, model: BaseAlgorithm) -> None:
+        """The last evaluation and checkpoint."""
+        step = model.num_timesteps
+        if self.settings.evaluate_every and self._evaluated != step:
+            self._evaluate(model)
+        if self._stored != step:
+            self._stored = step
+            self.store.save(model, self._extra())
+
+
+def read_best(run: str | Path) -> dict[str, Any]:
+    """The evaluation that made ``best/`` of a run."""
+    path = RunFolder(run).best / "evaluation.json"
+    if not path.is_file():
+        raise CadenzaError(f"{run} has no best policy yet.", "It is stored at the first evaluation.")
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found

@@ -1,0 +1,92 @@
+"""The formulas of Symphony as pure functions (arXiv 2512.10477, sections on losses, actor and replay).
+
+Nothing here owns parameters; everything works for float32 and float64 and on any device.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+PHI = (1.0 + math.sqrt(5.0)) / 2.0
+
+QT_FLOOR = 1e-6
+"""Smallest |Q_T| the advantage is divided by. Q_T starts at 0, so the first updates would otherwise divide by it."""
+
+
+def rehse(error: Tensor) -> Tensor:
+    """Rectified Huber symmetric error, mean(e * tanh(e/2)): the critic's and the reward network's loss."""
+    return (error * torch.tanh(error / 2)).mean()
+
+
+def rehae(error: Tensor) -> Tensor:
+    """Rectified Huber asymmetric error, mean(|e| * tanh(e/2)): keeps the sign; the advantage objective."""
+    return (error.abs() * torch.tanh(error / 2)).mean()
+
+
+def _log_odds(x: Tensor) -> Tensor:
+    """Omega(x) = ln((1+x)/(1-x))."""
+    return torch.log((1 + x) / (1 - x))
+
+
+def swaddling(scale: Tensor, resistance: Tensor, reduction: str = "mean") -> Tensor:
+    """H(s, b) = Omega(s^(1/b*)) + b * s ln s, reduced over action dimensions.
+
+    Args:
+        scale: S of shape (batch, actions), inside (0, 1).
+        resistance: B of the same shape; the exponent sees it without gradient (b*).
+        reduction: ``mean`` or ``sum`` over the action dimensions.
+
+    Returns:
+        One value per sample, shape (batch, 1).
+    """
+    terms = _log_odds(scale ** (1 / resistance.detach())) + resistance * scale * torch.log(scale)
+    return terms.mean(-1, keepdim=True) if reduction == "mean" else terms.sum(-1, keepdim=True)
+
+
+def resistance_loss(resistance: Tensor, reduction: str = "mean") -> Tensor:
+    """Beta loss Omega(b^2), reduced like :func:`swaddling`; shape (batch, 1)."""
+    terms = _log_odds(resistance * resistance)
+    return terms.mean(-1, keepdim=True) if reduction == "mean" else terms.sum(-1, keepdim=True)
+
+
+def temporal_advantage(next_value: Tensor, trace: Tensor) -> Tensor:
+    """(q' - Q_T)/|Q_T|, the normalised advantage; |Q_T| is floored at :data:`QT_FLOOR`."""
+    return (next_value - trace) / trace.abs().clamp_min(QT_FLOOR)
+
+
+def fading_weights(law: str, count: int) -> NDArray[np.float64]:
+    """Fixed weights on the ascending critic values: they fade out the largest. Shape (count,), sum 1.
+
+    ``tanh``: w_i = tanh((pi (1 - i/Nq))^e) (S3); ``bell``: w_i = exp(-(|1 - phi/2 - i/Nq| phi)^(2e)) (Saya).
+    """
+    x = np.arange(count, dtype=np.float64) / count
+    weights = np.tanh((math.pi * (1 - x)) ** math.e) if law == "tanh" else _bell(np.abs(1 - PHI / 2 - x))
+    return np.asarray(weights / weights.sum())
+
+
+def age_probabilities(law: str, count: int) -> NDArray[np.float64]:
+    """Replay probability by age index, 0 = oldest. Shape (count,), sum 1.
+
+    ``tanh``: p_i ~ tanh((pi i/N)^e) (S3); ``bell``: p_i ~ exp(-(|i/N - phi/2| phi)^(2e)) (Saya); ``power_law``:
+    p_i ~ i/N; ``uniform``.
+    """
+    x = np.arange(count, dtype=np.float64) / count
+    if law == "tanh":
+        weights = np.tanh((math.pi * x) ** math.e)
+    elif law == "bell":
+        weights = _bell(np.abs(x - PHI / 2))
+    elif law == "power_law":
+        weights = x.copy()
+    else:
+        weights = np.ones(count)
+    # A law that gives the oldest slot no weight leaves nothing to draw from when there is a single slot.
+    return weights / weights.sum() if weights.sum() > 0 else np.ones(count) / count
+
+
+def _bell(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.exp(-((distance * PHI) ** (2 * math.e)))

@@ -1,0 +1,254 @@
+"""Symphony's networks as one Stable-Baselines3 policy: actor, three critics, target, feature extractor, normaliser.
+
+Actions inside are scaled to [-1, 1], as everywhere in Stable-Baselines3; a_max of the paper is the scaling to the
+action space's bounds, done by ``predict``. The target copies what the critics' values depend on: the critics and, where
+there is one, the feature extractor with its reward network.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from torch import Tensor, nn
+
+from cadenza.agents.symphony.losses import fading_weights
+from cadenza.agents.symphony.networks import FeedForward, FourierSeries, GradientDropout
+from cadenza.agents.symphony.presets import ALPHA, SymphonyConfig
+
+SETTLED_STEP = 1e9
+"""Adam's step count from the first update on. Its bias corrections 1 - beta^t are then exactly 1, which turns torch's
+fused AdamW into the paper's optimiser without bias correction."""
+
+
+class ObservationNormalizer(nn.Module):
+    """clip((obs - mean)/std, +-limit); a dimension that never varied gives 0. Identity until :meth:`update`."""
+
+    mean: Tensor
+    inverse_std: Tensor
+
+    def __init__(self, size: int, limit: float):
+        super().__init__()
+        self.limit = limit
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("inverse_std", torch.ones(size))
+
+    def update(self, mean: Tensor, std: Tensor) -> None:
+        """Set the moments; both of shape (obs,)."""
+        varies = std > 1e-6
+        self.mean.copy_(mean)
+        self.inverse_std.copy_(torch.where(varies, 1.0 / std.clamp_min(1e-6), torch.zeros_like(std)))
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return ((obs - self.mean) * self.inverse_std).clamp(-self.limit, self.limit)
+
+
+class Actor(nn.Module):
+    """FF(obs, h, 3A) -> tanh(./2) -> action A, scale S = |.|, resistance B = |.|, each of shape (batch, actions)."""
+
+    def __init__(self, in_size: int, action_size: int, config: SymphonyConfig, dropout: nn.Module):
+        super().__init__()
+        self.net = FeedForward(in_size, config.hidden_size, 3 * action_size, activation=config.resine)
+        self.dropout = dropout
+        self.bounds = (config.clamp_epsilon, 1.0 - config.clamp_epsilon) if config.clamp == "actor" else None
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        action, scale, resistance = torch.tanh(self.dropout(self.net(x)[0]) / 2).chunk(3, dim=-1)
+        scale, resistance = scale.abs(), resistance.abs()
+        if self.bounds is not None:
+            scale, resistance = scale.clamp(*self.bounds), resistance.clamp(*self.bounds)
+        return action, scale, resistance
+
+
+class CriticStack(nn.Module):
+    """Three critics and all their values depend on: (s, a) -> (batch, Nq).
+
+    With ``config.feature_extractor`` (Saya): z(s) = RMSNorm([s, F(s)]), the reward network R on [a, z] with a latent of
+    width k before its scalar output, and za = RMSNorm([a, z, latent*]); the critics read za, else [s, a].
+    """
+
+    value_weights: Tensor
+
+    def __init__(self, obs_size: int, action_size: int, config: SymphonyConfig, dropouts: tuple[nn.Module, nn.Module]):
+        super().__init__()
+        h, n, k = config.hidden_size, config.critic_nodes, config.latent_size
+        self.extractor: FourierSeries | None = None
+        self.z_size = obs_size
+        if config.feature_extractor:
+            self.extractor = FourierSeries(obs_size, h, k, activation=config.resine)
+            self.z_size = obs_size + k
+            self.z_norm = nn.RMSNorm(self.z_size)
+            self.reward_net = FeedForward(action_size + self.z_size, h, k, activation=config.resine)
+            self.reward_out = nn.Linear(k, 1)
+            self.za_norm = nn.RMSNorm(action_size + self.z_size + k)
+            critic_in, live_from = action_size + self.z_size + k, 0
+        else:
+            critic_in, live_from = obs_size + action_size, obs_size
+        self.critics = FeedForward(critic_in, h, n, heads=3, activation=config.resine, live_from=live_from)
+        self.output_dropout, self.latent_dropout = dropouts
+        weights = torch.as_tensor(fading_weights(config.critic_weights, config.value_count), dtype=torch.float32)
+        self.register_buffer("value_weights", weights, persistent=False)
+
+    def z(self, obs: Tensor) -> Tensor:
+        """State features, shape (batch, obs + k); the observation itself without an extractor."""
+        return obs if self.extractor is None else self.z_norm(torch.cat([obs, self.extractor(obs)], -1))
+
+    def predict_reward(self, z: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Reward latent (batch, k) and predicted normalised reward (batch, 1)."""
+        latent = self.latent_dropout(self.reward_net(torch.cat([action, z], -1))[0])
+        return latent, self.reward_out(latent)
+
+    def values(self, z: Tensor, action: Tensor, latent: Tensor | None) -> Tensor:
+        """All critic values, (batch, Nq). ``latent`` is :meth:`predict_reward`'s; its gradient is stopped here."""
+        if self.extractor is None:
+            features = torch.cat([z, action], -1)
+        else:
+            assert latent is not None
+            features = self.za_norm(torch.cat([action, z, latent.detach()], -1))
+        return self.output_dropout(torch.cat(self.critics(features).unbind(0), -1))
+
+    def value(self, values: Tensor) -> Tensor:
+        """Sorted, weighted sum of (batch, Nq) values: (batch, 1). The weights fade out the largest."""
+        return (values.sort(dim=-1).values * self.value_weights).sum(-1, keepdim=True)
+
+
+class SymphonyPolicy(BasePolicy):
+    """Actor, critics, target critics, normaliser and optimiser of one Symphony learner.
+
+    Args:
+        observation_space, action_space: Boxes.
+        lr_schedule: Stable-Baselines3's learning-rate schedule.
+        config: the resolved settings.
+        generator: source of acting and update noise.
+    """
+
+    value_trace: Tensor
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        lr_schedule: Schedule,
+        config: SymphonyConfig,
+        generator: torch.Generator | None = None,
+    ):
+        super().__init__(observation_space, action_space, squash_output=True)
+        obs_size, action_size = spaces.flatdim(observation_space), spaces.flatdim(action_space)
+        self.config = config
+        self.generator = generator
+        self.action_size = action_size
+        self.normalizer = ObservationNormalizer(obs_size, config.normalize_clip)
+        output = self._dropout(config.gradient_dropout == "output")
+        latent = self._dropout(config.gradient_dropout == "latent")
+        self.critic = CriticStack(obs_size, action_size, config, (output, latent))
+        self.actor = Actor(self.critic.z_size, action_size, config, output)
+        self.critic_target = CriticStack(obs_size, action_size, config, (nn.Identity(), nn.Identity()))
+        self.critic_target.load_state_dict(self.critic.state_dict())
+        self.critic_target.requires_grad_(False).eval()
+        # Q_(T-1), carried from update to update.
+        self.register_buffer("value_trace", torch.zeros(()))
+        self.optimizer = self._make_optimizer(float(lr_schedule(1)))
+
+    def _dropout(self, active: bool) -> nn.Module:
+        return GradientDropout(self.config.gradient_dropout_p, self.generator) if active else nn.Identity()
+
+    def _make_optimizer(self, learning_rate: float) -> torch.optim.AdamW:
+        """AdamW with beta1 = alpha, beta2 = 1 - tau and no bias correction (see :data:`SETTLED_STEP`)."""
+        config = self.config
+        epsilon = 1.0 - 1e-8 if config.annealed_epsilon else 1e-8
+        parameters = [*self.actor.parameters(), *self.critic.parameters()]
+        return torch.optim.AdamW(
+            parameters,
+            lr=learning_rate,
+            betas=(ALPHA, 1.0 - config.tau),
+            eps=epsilon,
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+
+    def initialize_optimizer(self) -> None:
+        """Lay out zero moments on the parameters' device, with the step count settled. Call after ``to(device)``."""
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                self.optimizer.state[parameter] = {
+                    "step": torch.tensor(SETTLED_STEP, device=parameter.device),
+                    "exp_avg": torch.zeros_like(parameter),
+                    "exp_avg_sq": torch.zeros_like(parameter),
+                }
+
+    # ------------------------------------------------------------------ acting
+
+    def bounded_noise(self, like: Tensor, std: float) -> Tensor:
+        """N = std * clip(randn, -1/std, 1/std), inside [-1, 1], of ``like``'s shape."""
+        noise = torch.randn(like.shape, generator=self.generator, device=like.device, dtype=like.dtype)
+        return noise.clamp_(-1 / std, 1 / std).mul_(std)
+
+    def normalized(self, obs: Tensor) -> Tensor:
+        """Observations as the networks see them, (batch, obs)."""
+        flat = obs.flatten(1)
+        return self.normalizer(flat) if self.config.normalize_observations else flat
+
+    def forward(self, obs: PyTorchObs, deterministic: bool = False) -> Tensor:
+        """Raw observations -> actions in [-1, 1], shape (batch, actions)."""
+        return self._predict(obs, deterministic)
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
+        assert isinstance(observation, Tensor)
+        return self.act(observation, noise_std=0.0 if deterministic else self.config.noise_std)
+
+    def act(self, obs: Tensor, noise_std: float, active: Tensor | None = None) -> Tensor:
+        """tanh(active * S * A + N) for raw observations (batch, obs); no noise where ``noise_std`` is 0.
+
+        ``active``: (batch, 1) of ones and zeros; a zero leaves only the noise (deliberate fall).
+        """
+        dtype = self.normalizer.mean.dtype
+        action, scale, _ = self.actor(self.critic.z(self.normalized(obs.to(dtype))))
+        pre_squash = scale * action
+        if active is not None:
+            pre_squash = pre_squash * active
+        if noise_std > 0:
+            pre_squash = pre_squash + self.bounded_noise(pre_squash, noise_std)
+        return torch.tanh(pre_squash)
+
+    def deterministic_module(self) -> nn.Module:
+        """Raw observation (batch, obs) -> noise-free action in [-1, 1]: what a policy bundle carries."""
+        return _DeterministicActor(self)
+
+    # ------------------------------------------------------------------ learning
+
+    @torch.no_grad()
+    def update_target(self) -> None:
+        """Polyak step of the target towards the online critics."""
+        torch._foreach_lerp_(
+            list(self.critic_target.parameters()), list(self.critic.parameters()), weight=self.config.tau
+        )
+
+    def anneal_epsilon(self) -> None:
+        """eps_t = eps_(t-1) beta2 + 1e-8 (1 - beta2), before each optimiser step (Saya); otherwise nothing."""
+        if self.config.annealed_epsilon:
+            for group in self.optimizer.param_groups:
+                beta2 = group["betas"][1]
+                group["eps"] = group["eps"] * beta2 + 1e-8 * (1.0 - beta2)
+
+    def set_training_mode(self, mode: bool) -> None:
+        self.train(mode)
+        self.critic_target.eval()
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {"observation_space": self.observation_space, "action_space": self.action_space, "config": self.config}
+
+
+class _DeterministicActor(nn.Module):
+    """The acting path alone, in operations that export to ONNX."""
+
+    def __init__(self, policy: SymphonyPolicy):
+        super().__init__()
+        self.policy = policy
+
+    def forward(self, obs: Tensor) -> Tensor:
+        with torch.no_grad():
+            action, scale, _ = self.policy.actor(self.policy.critic.z(self.policy.normalized(obs)))
+            return torch.tanh(scale * action)

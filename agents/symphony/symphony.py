@@ -1,0 +1,340 @@
+"""Symphony as a Stable-Baselines3 algorithm: a drop-in for SAC."""
+
+from __future__ import annotations
+
+import io
+import json
+import pathlib
+from collections.abc import Iterable
+from importlib.metadata import version
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.utils import check_for_correct_spaces
+
+from cadenza.agents.symphony import storage
+from cadenza.agents.symphony.objective import Loss, symphony_loss
+from cadenza.agents.symphony.policy import SymphonyPolicy
+from cadenza.agents.symphony.presets import SymphonyConfig, resolve_config
+from cadenza.agents.symphony.replay import Batch, FadingReplayBuffer
+
+_LOG_EVERY_UPDATES = 100
+
+
+class Symphony(OffPolicyAlgorithm):
+    """Off-policy, model-free, deterministic actor-critic with bounded parametric noise (arXiv 2512.10477).
+
+    Usage is SAC's: ``Symphony("MlpPolicy", env, preset="cpu", seed=0).learn(100_000)``.
+
+    Args:
+        policy: ``"MlpPolicy"``.
+        env: a Gymnasium environment or id, or a VecEnv, with a Box observation space and a bounded Box action space.
+        preset: a name of :data:`cadenza.agents.symphony.PRESETS`.
+        tensorboard_log, verbose, device, seed, stats_window_size: as in Stable-Baselines3.
+        overrides: any field of :class:`~cadenza.agents.symphony.presets.SymphonyConfig`, e.g. ``learning_rate`` (also a
+            schedule), ``batch_size``, ``buffer_size``, ``learning_starts``, ``tau``, ``gamma``, ``gradient_steps``.
+
+    Raises:
+        ValueError: unknown preset, a setting out of range, or a space that Symphony cannot drive.
+        TypeError: a setting that Symphony does not have; the message lists the nearest names.
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": SymphonyPolicy}
+    policy: SymphonyPolicy
+    replay_buffer: FadingReplayBuffer  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        policy: str | type[SymphonyPolicy],
+        env: GymEnv | str | None,
+        *,
+        preset: str = "cpu",
+        tensorboard_log: str | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        stats_window_size: int = 100,
+        _init_setup_model: bool = True,
+        **overrides: Any,
+    ):
+        learning_rate: float | Schedule | None = overrides.get("learning_rate")
+        if callable(learning_rate):
+            overrides = {**overrides, "learning_rate": float(learning_rate(1.0))}
+        self.preset = preset
+        self.config: SymphonyConfig = resolve_config(preset, overrides)
+        config = self.config
+        super().__init__(
+            policy,
+            env,  # type: ignore[arg-type]
+            learning_rate=learning_rate if callable(learning_rate) else config.learning_rate,
+            buffer_size=config.buffer_size,
+            learning_starts=config.learning_starts,
+            batch_size=config.batch_size,
+            tau=config.tau,
+            gamma=config.gamma,
+            train_freq=config.train_freq,
+            gradient_steps=config.gradient_steps,
+            replay_buffer_class=FadingReplayBuffer,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            device=device,
+            support_multi_env=True,
+            seed=seed,
+            sde_support=False,
+            supported_action_spaces=None,
+        )
+        self._episode_steps = np.zeros(0, dtype=np.int64)
+        self._time_limits = np.zeros(0)
+        if env is not None:
+            _check_spaces(self.observation_space, self.action_space)
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        # Second moments underflow into denormals, on which these processors are slow.
+        torch.set_flush_denormal(True)
+        torch_seed, replay_seed = (int(s) for s in np.random.SeedSequence(self.seed).generate_state(2, np.uint64))
+        self.generator = torch.Generator(device=self.device).manual_seed(torch_seed % 2**63)
+        config = self.config
+        self.policy_kwargs = {"config": config, "generator": self.generator}
+        self.replay_buffer_kwargs = {
+            "age_law": config.age_law,
+            "storage": config.storage,
+            "prefill_capacity": config.learning_starts + self.n_envs if config.prefill_repeats else 0,
+            "seed": replay_seed,
+        }
+        super()._setup_model()
+        self.policy.initialize_optimizer()
+        self.actor = self.policy.actor
+
+    # ------------------------------------------------------------------ acting
+
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        tb_log_name: str = "run",
+        progress_bar: bool = False,
+    ) -> tuple[int, BaseCallback]:
+        fresh = reset_num_timesteps or self._last_obs is None
+        result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        assert self.env is not None
+        if fresh or len(self._episode_steps) != self.env.num_envs:
+            self._episode_steps = np.zeros(self.env.num_envs, dtype=np.int64)
+        self._time_limits = np.array([_time_limit(spec) for spec in self.env.get_attr("spec")])
+        return result
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Actions for the environments and, scaled to [-1, 1], for the buffer; exploration uses the untrained actor."""
+        config, exploring = self.config, self.num_timesteps < learning_starts
+        noise_std = 0.0 if config.noiseless and not exploring else config.noise_std
+        active = None
+        if config.deliberate_fall_steps and not exploring:
+            falling = self._episode_steps + 1 >= self._time_limits - config.deliberate_fall_steps
+            if falling.any():
+                active = torch.as_tensor(~falling, dtype=torch.float32, device=self.device).unsqueeze(1)
+                # Without noise a zeroed action would be no fall at all.
+                noise_std = config.noise_std
+        obs = torch.as_tensor(self._last_obs, dtype=torch.float32, device=self.device)
+        with torch.no_grad():
+            scaled = self.policy.act(obs, noise_std, active).cpu().numpy()
+        scaled = scaled.reshape(n_envs, *self.action_space.shape)  # type: ignore[misc]
+        if action_noise is not None:
+            scaled = np.clip(scaled + action_noise(), -1, 1)
+        return self.policy.unscale_action(scaled), scaled
+
+    def _store_transition(
+        self, replay_buffer: Any, buffer_action: Any, new_obs: Any, reward: Any, dones: Any, infos: Any
+    ):
+        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+        self._episode_steps += 1
+        self._episode_steps[dones] = 0
+
+    # ------------------------------------------------------------------ learning
+
+    def train(self, gradient_steps: int, batch_size: int) -> None:
+        """``gradient_steps`` updates of actor and critics; the first call ends the exploration."""
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        if self.replay_buffer.exploring:
+            self.replay_buffer.finish_exploration(repeat=self.config.prefill_repeats)
+            self._refresh_normalizer()
+        elif self.num_timesteps <= self.config.normalize_until and self._crossed(self.config.normalize_every):
+            self._refresh_normalizer()
+        for _ in range(gradient_steps):
+            loss = self.update(self.replay_buffer.sample_batch(batch_size))
+            self._n_updates += 1
+            if self._n_updates % _LOG_EVERY_UPDATES == 0:
+                self._record(loss)
+
+    def update(self, batch: Batch) -> Loss:
+        """One gradient step on ``batch``, then the target's Polyak step."""
+        policy = self.policy
+        loss = symphony_loss(policy, batch)
+        policy.optimizer.zero_grad(set_to_none=True)
+        loss.total.backward()  # type: ignore[no-untyped-call]
+        policy.anneal_epsilon()
+        policy.optimizer.step()
+        policy.update_target()
+        policy.value_trace.copy_(loss.value_trace)
+        return loss
+
+    def _crossed(self, every: int) -> bool:
+        """Whether the last environment step (of all environments) passed a multiple of ``every``."""
+        return self.num_timesteps // every > (self.num_timesteps - self.n_envs) // every
+
+    def _refresh_normalizer(self) -> None:
+        if not self.config.normalize_observations:
+            return
+        mean, std = self.replay_buffer.observation_moments()
+        dtype = self.policy.normalizer.mean.dtype
+        self.policy.normalizer.update(
+            torch.as_tensor(mean, dtype=dtype, device=self.device),
+            torch.as_tensor(std, dtype=dtype, device=self.device),
+        )
+
+    def _record(self, loss: Loss) -> None:
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        self.logger.record("train/loss", loss.total.item())
+        self.logger.record("train/critic_loss", loss.critic.item())
+        self.logger.record("train/advantage", loss.advantage.item())
+        self.logger.record("train/swaddling", loss.swaddling.item())
+        if self.config.feature_extractor:
+            self.logger.record("train/reward_loss", loss.reward.item())
+        self.logger.record("train/value_trace", loss.value_trace.item())
+        self.logger.record("train/scale_mean", loss.next_scale.mean().item())
+        self.logger.record("train/resistance_mean", loss.next_resistance.mean().item())
+        self.logger.record("train/reward_scale", self.replay_buffer.reward_scale)
+
+    # ------------------------------------------------------------------ saving
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy", "policy.optimizer"], []
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What a bit-exact continuation needs beside :meth:`get_parameters` and the replay buffer; JSON-able."""
+        return {
+            "generator": self.generator.get_state().numpy().tobytes().hex(),
+            "episode_steps": self._episode_steps.tolist(),
+        }
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`get_extra_state`."""
+        raw = np.frombuffer(bytes.fromhex(state["generator"]), dtype=np.uint8).copy()
+        self.generator.set_state(torch.from_numpy(raw))
+        self._episode_steps = np.asarray(state["episode_steps"], dtype=np.int64)
+
+    def save(
+        self,
+        path: str | pathlib.Path | io.BufferedIOBase,
+        exclude: Iterable[str] | None = None,
+        include: Iterable[str] | None = None,
+    ) -> None:
+        """Write the agent (without the replay buffer) to a zip of JSON and tensors; nothing in it is pickled code.
+
+        ``exclude`` and ``include`` are accepted for compatibility and have no effect: what is saved is fixed.
+        """
+        header = {
+            "format": "cadenza-symphony-1",
+            "version": version("cadenza"),
+            "preset": self.preset,
+            "config": self.config.to_dict(),
+            "observation_space": storage.box_to_json(self.observation_space),
+            "action_space": storage.box_to_json(self.action_space),
+            "seed": self.seed,
+            "verbose": self.verbose,
+            "n_envs": self.n_envs,
+            "num_timesteps": self.num_timesteps,
+            "episode_num": self._episode_num,
+            "n_updates": self._n_updates,
+            "extra": self.get_extra_state(),
+            "reward_scale": self.replay_buffer.reward_scale,
+            "exploring": self.replay_buffer.exploring,
+        }
+        storage.write_archive(path, json.dumps(header, indent=1), self.get_parameters())
+
+    @classmethod
+    def load(  # type: ignore[override]
+        cls,
+        path: str | pathlib.Path | io.BufferedIOBase,
+        env: GymEnv | None = None,
+        device: torch.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **overrides: Any,
+    ) -> Self:
+        """Read an agent written by :meth:`save`; ``overrides`` change settings of its config.
+
+        Raises:
+            ValueError: not a Symphony file, a damaged file, or an environment with other spaces.
+        """
+        header, parameters = storage.read_archive(path, device)
+        observation_space = storage.box_from_json(header["observation_space"])
+        action_space = storage.box_from_json(header["action_space"])
+        settings = {k: overrides.pop(k) for k in ("seed", "verbose", "tensorboard_log") if k in overrides}
+        config = {**header["config"], **overrides}
+        model = cls(
+            "MlpPolicy",
+            None,
+            preset=header["preset"],
+            device=device,
+            seed=settings.get("seed", header["seed"]),
+            verbose=settings.get("verbose", header["verbose"]),
+            tensorboard_log=settings.get("tensorboard_log"),
+            _init_setup_model=False,
+            **config,
+        )
+        model.observation_space, model.action_space = observation_space, action_space
+        model.n_envs = header["n_envs"]
+        if env is not None:
+            wrapped = cls._wrap_env(env, model.verbose)
+            check_for_correct_spaces(wrapped, observation_space, action_space)
+            model.env, model.n_envs = wrapped, wrapped.num_envs
+        model._setup_model()
+        model.set_parameters(parameters, exact_match=True, device=device)
+        model.num_timesteps, model._episode_num = header["num_timesteps"], header["episode_num"]
+        model._n_updates = header["n_updates"]
+        model.set_extra_state(header["extra"])
+        model.replay_buffer.reward_scale = header["reward_scale"]
+        model.replay_buffer.exploring = header["exploring"]
+        return model
+
+    def save_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase) -> None:
+        """Write the replay buffer as an .npz of plain arrays."""
+        storage.write_replay(path, self.replay_buffer)
+
+    def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
+        """Read a replay buffer written by :meth:`save_replay_buffer` into this agent's buffer."""
+        storage.read_replay(path, self.replay_buffer)
+
+
+def _check_spaces(observation_space: spaces.Space, action_space: spaces.Space) -> None:
+    if not isinstance(action_space, spaces.Box):
+        raise ValueError(
+            f"Symphony drives continuous actions (a bounded Box); this environment's action space is {action_space}. "
+            "Use PPO for discrete actions."
+        )
+    if not isinstance(observation_space, spaces.Box):
+        raise ValueError(
+            f"Symphony reads one Box of numbers; this environment's observation space is {observation_space}. "
+            "Wrap the environment in gymnasium.wrappers.FlattenObservation."
+        )
+
+
+def _time_limit(spec: Any) -> float:
+    """The artificial time limit in steps of an environment's spec; infinity where there is none."""
+    limit = getattr(spec, "max_episode_steps", None)
+    return float(limit) if limit else float("inf")

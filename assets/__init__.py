@@ -1,0 +1,1 @@
+"""Our own scenes and trained policies, read through ``importlib.resources``."""

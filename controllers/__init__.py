@@ -1,0 +1,1 @@
+"""What makes a trained policy act without the training code: policy bundles."""

@@ -1,0 +1,1 @@
+"""Tasks as Gymnasium environments, what guards them and what films them."""

@@ -1,0 +1,1 @@
+"""The ``cadenza`` command, one file a subcommand."""

@@ -1,0 +1,117 @@
+"""``cadenza train``: a run from scratch, or the rest of one."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from cadenza.envs.errors import CadenzaError
+from cadenza.scripts.console import out
+from cadenza.scripts.parse import parse, settings_from
+
+if TYPE_CHECKING:
+    from cadenza.agents.runs.training import TrainResult
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train an agent from scratch in a new run folder, or continue a run.
+
+    cadenza train symphony cadenza/Humanoid-v0 --preset cpu --steps 100000 --run runs/first
+    cadenza train sac Humanoid-v5 --steps 50000 --set learning_starts=5000
+    cadenza train --resume runs/first
+    """
+
+    agent: Annotated[str | None, tyro.conf.Positional] = None
+    """symphony, or for comparison sac, td3, ppo, tqc, crossq"""
+    env: Annotated[str | None, tyro.conf.Positional] = None
+    """environment id; `cadenza list envs` shows them"""
+    preset: str | None = None
+    """Symphony's preset (default cpu); `cadenza list presets` shows them"""
+    steps: int | None = None
+    """environment steps in all (default 100000)"""
+    seed: int = 0
+    """seed of every generator"""
+    run: Path | None = None
+    """run folder (default runs/<agent>-<env>-<preset>-s<seed>-<time>)"""
+    resume: Path | None = None
+    """continue this run from its last checkpoint; --steps moves its end"""
+    checkpoint_every: int = 10_000
+    """environment steps between checkpoints; 0 = only at the end"""
+    evaluate_every: int = 10_000
+    """environment steps between evaluations; 0 = none"""
+    evaluate_episodes: int = 5
+    """episodes of each evaluation during training"""
+    n_envs: int = 1
+    """environments stepped in turn"""
+    device: str = "cpu"
+    """torch device: cpu, cuda, ..."""
+    torch_threads: int = 1
+    """threads of torch; 1 makes a run reproducible bit for bit, and is often fastest"""
+    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
+    """settings of the algorithm to change, e.g. --set batch_size=64 learning_rate=1e-4"""
+
+
+def main(arguments: list[str]) -> int:
+    """Parse and train; 130 after Ctrl-C."""
+    options = parse(Train, "train", arguments)
+    if options.resume is not None:
+        if options.agent is not None or options.run is not None:
+            raise CadenzaError(
+                "--resume takes agent, environment and settings from the run; give it alone.",
+                f"cadenza train --resume {options.resume}",
+            )
+        from cadenza.agents.runs.training import resume
+        from cadenza.scripts.progress import TrainingProgress
+
+        out.print(f"continuing [bold]{options.resume}[/]")
+        with TrainingProgress(str(options.resume)) as watcher:
+            return conclude(resume(options.resume, watcher, total_steps=options.steps))
+    if options.agent is None or options.env is None:
+        raise CadenzaError(
+            "train needs an agent and an environment.", "cadenza train symphony cadenza/Humanoid-v0 --steps 100000"
+        )
+    return _train(options, options.agent, options.env)
+
+
+def _train(options: Train, agent: str, env_id: str) -> int:
+    from cadenza.agents.runs.settings import RunSettings
+    from cadenza.agents.runs.training import train
+    from cadenza.scripts.progress import TrainingProgress
+
+    preset = options.preset or ("cpu" if agent == "symphony" else None)
+    settings = RunSettings(
+        agent=agent,
+        env_id=env_id,
+        preset=preset,
+        total_steps=options.steps if options.steps is not None else 100_000,
+        seed=options.seed,
+        n_envs=options.n_envs,
+        device=options.device,
+        torch_threads=options.torch_threads,
+        evaluate_every=options.evaluate_every,
+        evaluate_episodes=options.evaluate_episodes,
+        checkpoint_every=options.checkpoint_every,
+        overrides=settings_from(options.set),
+    )
+    name = "-".join([agent, env_id.rsplit("/", 1)[-1], *([preset] if preset else []), f"s{options.seed}"])
+    run = options.run or Path("runs") / f"{name}-{time.strftime('%m%d-%H%M%S')}"
+    out.print(f"training [bold]{agent}[/]{f' ({preset})' if preset else ''} on [bold]{env_id}[/] in [bold]{run}[/]")
+    with TrainingProgress(name) as watcher:
+        return conclude(train(settings, run, watcher))
+
+
+def conclude(result: TrainResult) -> int:
+    """Say how the training ended and what can be done next; the exit code."""
+    run = result.folder
+    if result.interrupted:
+        out.print(f"interrupted at step {result.step:,}; everything is stored. Continue:  cadenza train --resume {run}")
+        return 130
+    best = "" if result.best_return is None else f", best return {result.best_return:,.0f}"
+    out.print(f"[bold green]done[/]: {result.step:,} steps in {result.elapsed_s / 60:.1f} min{best}")
+    out.print(f"  cadenza evaluate {run}\n  cadenza record {run} --out {run}/rollout.mp4\n  cadenza plot {run}")
+    return 0

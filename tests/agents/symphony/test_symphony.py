@@ -1,0 +1,294 @@
+"""Symphony as users meet it: a Stable-Baselines3 algorithm that takes SAC's place."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecNormalize
+
+from cadenza.agents import Symphony
+
+TINY = {
+    "hidden_size": 32,
+    "critic_nodes": 8,
+    "batch_size": 32,
+    "buffer_size": 2_000,
+    "learning_starts": 60,
+    "gradient_steps": 1,
+}
+
+
+def tiny(env: object = "Pendulum-v1", preset: str = "cpu", **kwargs: object) -> Symphony:
+    return Symphony("MlpPolicy", env, preset=preset, **{"seed": 0, "device": "cpu", **TINY, **kwargs})
+
+
+class Recorder(BaseCallback):
+    """Keeps the actions that the environments received."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.actions: list[np.ndarray] = []
+        self.last_updates = 0
+
+    def _on_step(self) -> bool:
+        self.actions.append(self.locals["actions"].copy())
+        return True
+
+
+MUJOCO_ENVS = [
+    "Hopper-v5",
+    "Walker2d-v5",
+    "HalfCheetah-v5",
+    "Ant-v5",
+    "Swimmer-v5",
+    "Humanoid-v5",
+    "Reacher-v5",
+    "Pusher-v5",
+]
+
+
+@pytest.mark.parametrize("env_id", MUJOCO_ENVS)
+def test_trains_on_gymnasium_mujoco_envs(env_id: str) -> None:
+    model = tiny(env_id).learn(100)
+    assert model._n_updates == 40  # steps 61 to 100
+    action, _ = model.predict(model.observation_space.sample() * 0, deterministic=True)
+    assert model.action_space.contains(action.astype(model.action_space.dtype))
+
+
+@pytest.mark.parametrize("preset", ["s3", "s2", "saya", "saya_paper", "ed"])
+def test_presets_train(preset: str) -> None:
+    model = tiny(preset=preset).learn(80)
+    assert all(torch.isfinite(p).all() for p in model.policy.parameters())
+
+
+def test_learns_pendulum() -> None:
+    """Random play scores about -1200; a working update gets past -400 within 4,000 steps."""
+    model = Symphony(
+        "MlpPolicy", "Pendulum-v1", preset="cpu", seed=1, hidden_size=64, critic_nodes=16, batch_size=64,
+        learning_starts=500, buffer_size=20_000, learning_rate=1e-3, device="cpu",
+    )  # fmt: skip
+    env = gym.make("Pendulum-v1")
+    before, _ = evaluate_policy(model, env, n_eval_episodes=5, warn=False)
+    model.learn(4_000)
+    env.reset(seed=3)
+    after, _ = evaluate_policy(model, env, n_eval_episodes=10, warn=False)
+    assert before < -700
+    assert after > -400
+
+
+def test_same_seed_twice_gives_the_same_actions_and_weights() -> None:
+    first, second = Recorder(), Recorder()
+    a = tiny("Hopper-v5").learn(150, callback=first)
+    b = tiny("Hopper-v5").learn(150, callback=second)
+    assert np.array_equal(np.array(first.actions), np.array(second.actions))
+    for p, q in zip(a.policy.parameters(), b.policy.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def test_other_seed_gives_other_actions() -> None:
+    first, second = Recorder(), Recorder()
+    tiny(seed=0).learn(10, callback=first)
+    tiny(seed=1).learn(10, callback=second)
+    assert not np.array_equal(np.array(first.actions), np.array(second.actions))
+
+
+def test_save_and_load_continue_with_equal_predictions(tmp_path: Path) -> None:
+    model = tiny("Hopper-v5").learn(120)
+    model.save(tmp_path / "agent")
+    loaded = Symphony.load(tmp_path / "agent", env=gym.make("Hopper-v5"), device="cpu")
+    observations = np.random.default_rng(0).normal(size=(20, 11)).astype(np.float32)
+    assert np.array_equal(
+        model.predict(observations, deterministic=True)[0], loaded.predict(observations, deterministic=True)[0]
+    )
+    assert np.array_equal(model.predict(observations)[0], loaded.predict(observations)[0])  # the noise generator too
+    assert (loaded.num_timesteps, loaded._n_updates, loaded.config) == (120, model._n_updates, model.config)
+    loaded.learn(80, reset_num_timesteps=False)
+    assert loaded.num_timesteps == 200
+
+
+def test_saved_file_holds_no_pickled_code(tmp_path: Path) -> None:
+    tiny().save(tmp_path / "agent.zip")
+    with zipfile.ZipFile(tmp_path / "agent.zip") as archive:
+        assert set(archive.namelist()) == {"header.json", "parameters.pt"}
+        assert json.loads(archive.read("header.json"))["preset"] == "cpu"
+
+
+def test_truncated_file_and_wrong_env_are_named(tmp_path: Path) -> None:
+    tiny().save(tmp_path / "agent.zip")
+    with pytest.raises(ValueError, match="spaces"):
+        Symphony.load(tmp_path / "agent.zip", env=gym.make("Hopper-v5"))
+    data = (tmp_path / "agent.zip").read_bytes()
+    (tmp_path / "agent.zip").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match="truncated"):
+        Symphony.load(tmp_path / "agent.zip")
+    with pytest.raises(FileNotFoundError, match="No saved agent"):
+        Symphony.load(tmp_path / "nothing")
+
+
+def test_replay_buffer_round_trip(tmp_path: Path) -> None:
+    model = tiny(prefill_repeats=True).learn(100)
+    model.save_replay_buffer(tmp_path / "replay")
+    other = tiny(prefill_repeats=True)
+    other.load_replay_buffer(tmp_path / "replay")
+    assert torch.equal(
+        model.replay_buffer.sample_batch(64).observations, other.replay_buffer.sample_batch(64).observations
+    )
+
+
+def test_vectorised_envs_callbacks_tensorboard_progress_bar(tmp_path: Path) -> None:
+    venv = make_vec_env("Pendulum-v1", n_envs=3, seed=0)
+    model = tiny(venv, tensorboard_log=str(tmp_path / "tb"))
+    evaluation = EvalCallback(
+        make_vec_env("Pendulum-v1", n_envs=1), eval_freq=30, n_eval_episodes=1, log_path=str(tmp_path), verbose=0
+    )
+    model.learn(1_500, callback=evaluation, progress_bar=True)
+    assert model.replay_buffer.size() == 1_500
+    assert (tmp_path / "evaluations.npz").exists()
+    assert list((tmp_path / "tb").rglob("events*"))
+
+
+def test_vec_normalize_stores_the_original_observations() -> None:
+    venv = VecNormalize(make_vec_env("Pendulum-v1", n_envs=1, seed=0))
+    model = tiny(venv).learn(90)
+    stored = model.replay_buffer.sample_batch(64).observations[:, :2]
+    assert torch.allclose(stored.square().sum(1), torch.ones(64), atol=1e-3)  # cos, sin of the angle
+
+
+def test_learning_rate_schedule_and_sac_arguments_are_taken() -> None:
+    model = tiny(learning_rate=lambda left: 1e-3 * left, tau=0.01, gamma=0.9, stats_window_size=10).learn(200)
+    assert model.policy.optimizer.param_groups[0]["lr"] < 1e-4
+    assert model.config.gamma == 0.9
+
+
+class ShortEpisodes(gym.Env):
+    """Never terminates by itself; the observation counts the steps."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float64)
+    action_space = gym.spaces.Box(-2.0, 2.0, (2,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.count = 0
+        return np.zeros(1), {}
+
+    def step(self, action):
+        self.count += 1
+        return np.array([float(self.count)]), 1.0, False, False, {}
+
+
+gym.register("CadenzaTestShort-v0", entry_point=ShortEpisodes, max_episode_steps=20)
+
+
+def strong_actor(model: Symphony) -> None:
+    """Make S*A near +-1, so that an action without it is told apart from noise around 0."""
+    with torch.no_grad():
+        model.policy.actor.net.bias3.fill_(20.0)
+        model.policy.actor.net.weight3.zero_()
+
+
+def actions_of_an_episode(**overrides: object) -> np.ndarray:
+    model = tiny("CadenzaTestShort-v0", learning_starts=20, noise_std=1e-4, learning_rate=1e-12, **overrides)
+    strong_actor(model)
+    recorder = Recorder()
+    model.learn(60, callback=recorder)
+    return np.array(recorder.actions)[:, 0, 0]
+
+
+def test_deliberate_fall_zeroes_the_scaled_action_near_the_limit_and_only_in_training() -> None:
+    actions = actions_of_an_episode(deliberate_fall_steps=5)
+    fallen = np.abs(actions) < 0.1
+    assert not fallen[:20].any()  # exploration: never
+    assert np.flatnonzero(fallen[20:40]).tolist() == [14, 15, 16, 17, 18, 19]  # steps 15..20 of 20: not < limit - 5
+    assert np.array_equal(fallen[20:40], fallen[40:60])
+    model = tiny("CadenzaTestShort-v0")
+    strong_actor(model)
+    assert all(abs(model.predict(np.array([float(i)]), deterministic=True)[0][0]) > 1.4 for i in range(20))
+
+
+def test_deliberate_fall_can_be_switched_off() -> None:
+    assert (np.abs(actions_of_an_episode(deliberate_fall_steps=0)) > 1.0).all()
+
+
+def test_truncation_is_stored_as_not_terminal() -> None:
+    model = tiny("CadenzaTestShort-v0").learn(80)
+    assert model.replay_buffer.sample_batch(500).terminals.sum() == 0
+
+
+def test_noiseless_mode_acts_without_noise_after_the_exploration() -> None:
+    model = tiny(
+        "CadenzaTestShort-v0", learning_starts=20, noiseless=True, learning_rate=1e-12, deliberate_fall_steps=0
+    )
+    recorder = Recorder()
+    model.learn(60, callback=recorder)
+    actions = np.array(recorder.actions)[:, 0]
+    assert not np.allclose(actions[0:20], 0, atol=0.2)
+    # From step 21 on, equal steps of two episodes give equal actions.
+    assert np.allclose(actions[21:40], actions[41:60], atol=1e-6)
+
+
+def test_normaliser_is_refreshed_until_its_end_and_lives_in_the_policy() -> None:
+    model = tiny("Hopper-v5", normalize_every=50, normalize_until=120)
+    model.learn(110)
+    early = model.policy.normalizer.mean.clone()
+    assert early.abs().sum() > 0
+    model.learn(100, reset_num_timesteps=False)
+    late = model.policy.normalizer.mean.clone()
+    assert not torch.equal(early, late) or model.num_timesteps < 150
+    model.learn(100, reset_num_timesteps=False)
+    assert torch.equal(late, model.policy.normalizer.mean)
+
+
+def test_constant_observation_dimensions_are_zeroed() -> None:
+    model = tiny("CadenzaTestShort-v0").learn(80)
+    model.policy.normalizer.update(torch.tensor([5.0]), torch.tensor([0.0]))
+    assert model.policy.normalized(torch.tensor([[7.0]])).item() == 0.0
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "error", "match"),
+    [
+        ({"preset": "cpuu"}, ValueError, "Nearest: cpu"),
+        ({"learning_rte": 1e-3}, TypeError, "learning_rate"),
+        ({"batch_size": 0}, ValueError, "batch_size must be positive"),
+        ({"age_law": "newest"}, ValueError, "age_law must be one of"),
+        ({"learning_starts": 5_000}, ValueError, "must not exceed buffer_size"),
+        ({"gradient_dropout": "latent"}, ValueError, "feature_extractor"),
+    ],
+)
+def test_bad_settings_are_explained(kwargs: dict[str, object], error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match):
+        tiny(**kwargs)
+
+
+def test_discrete_actions_and_dict_observations_are_refused() -> None:
+    with pytest.raises(ValueError, match="continuous actions"):
+        tiny("CartPole-v1")
+
+
+def test_exported_module_equals_predict() -> None:
+    model = tiny("Hopper-v5").learn(100)
+    observations = np.random.default_rng(0).normal(size=(8, 11)).astype(np.float32)
+    module = model.policy.deterministic_module()
+    assert np.allclose(
+        module(torch.from_numpy(observations)).numpy(), model.predict(observations, deterministic=True)[0], atol=1e-6
+    )
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_trains_on_cuda() -> None:
+    model = tiny("Hopper-v5", device="cuda").learn(100)
+    assert next(model.policy.parameters()).is_cuda
+
+
+def test_no_tensor_is_pinned_to_the_cpu() -> None:
+    """Without a CUDA device, torch's meta device stands in: everything the update touches must follow ``.to``."""
+    policy = tiny().policy.to("meta")
+    assert all(p.device.type == "meta" for p in policy.parameters())
+    assert all(b.device.type == "meta" for b in policy.buffers())
