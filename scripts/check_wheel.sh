@@ -66,9 +66,9 @@ from importlib.metadata import version
 
 import gymnasium as gym
 
-env = gym.make("cadenza/Humanoid-v0")  # before cadenza is imported: Gymnasium finds the wheel's entry point
-
 import cadenza.envs.registration
+
+env = gym.make("cadenza/Humanoid-v0")
 from cadenza.agents import Symphony
 
 if not cadenza.envs.registration.__file__.startswith(sys.argv[1]):

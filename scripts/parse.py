@@ -16,9 +16,7 @@ def parse(kind: type[Arguments], command: str, arguments: list[str]) -> Argument
     import tyro
 
     description = (kind.__doc__ or "").strip()
-    parsed: Arguments = tyro.cli(
-        kind, prog=f"cadenza {command}", description=description, args=arguments, config=(tyro.conf.FlagConversionOff,)
-    )
+    parsed: Arguments = tyro.cli(kind, prog=f"cadenza {command}", description=description, args=arguments)
     return parsed
 
 

@@ -60,12 +60,11 @@ def test_top_level_folders(tracked: list[Path]) -> None:
     assert {name for name in folders if not name.startswith(".")} == ROOMS | {"tests", "docs"}
 
 
-def test_installed_version_and_entry_points(project: dict[str, Any]) -> None:
+def test_installed_version_and_command(project: dict[str, Any]) -> None:
     assert version("cadenza") == project["project"]["version"]
     commands = entry_points(group="console_scripts", name="cadenza")
-    plugins = entry_points(group="gymnasium.envs", name="cadenza")
     assert {command.value for command in commands} == {project["project"]["scripts"]["cadenza"]}
-    assert {callable(entry.load()) for entry in (*commands, *plugins)} == {True}
+    assert {callable(entry.load()) for entry in commands} == {True}
 
 
 def test_changelog_names_the_version_or_what_comes(repository: Path) -> None:

@@ -100,6 +100,7 @@ def _open_run(folder: RunFolder, which: Which, device: str) -> OpenedPolicy:
             raise _mismatch(folder.checkpoints, error) from error
         step = int(manifest["step"])
     model.policy.set_training_mode(False)
+    model.num_timesteps = step
     name = settings.agent if settings.preset is None else f"{settings.agent} {settings.preset}"
     label = f"{name}, {step:,} steps"
     return OpenedPolicy(act_of(model), settings.env_id, settings.env_kwargs, label, step, model)
@@ -118,3 +119,19 @@ def _mismatch(place: Path, error: Exception) -> CadenzaError:
         f"{place} does not fit the run's config.json, or is damaged: {' '.join(line.strip() for line in first[:2])}",
         "Try --which last (or best); files of different runs must not be mixed.",
     )
+
+
+def check_fits(policy: OpenedPolicy, env: Any, env_id: str) -> None:
+    """Raise CadenzaError where ``env`` has other spaces than the policy was trained on."""
+    trained = make_env(policy.env_id, **policy.env_kwargs)
+    try:
+        for kind in ("observation_space", "action_space"):
+            ours, theirs = getattr(trained, kind), getattr(env, kind)
+            if ours.shape != theirs.shape:
+                raise CadenzaError(
+                    f"The policy was trained on {policy.env_id}, whose {kind.replace('_', ' ')} has the shape "
+                    f"{ours.shape}; {env_id} has {theirs.shape}.",
+                    "Choose an environment with the same spaces.",
+                )
+    finally:
+        trained.close()

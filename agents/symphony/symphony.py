@@ -20,6 +20,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import check_for_correct_spaces
 
+import cadenza.envs  # noqa: F401 - makes our ids known to gymnasium.make
 from cadenza.agents.symphony import storage
 from cadenza.agents.symphony.objective import Loss, symphony_loss
 from cadenza.agents.symphony.policy import SymphonyPolicy

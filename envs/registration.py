@@ -1,0 +1,104 @@
+"""Which environments there are, and one door to all of them. Importing this module loads neither Gymnasium nor MuJoCo.
+
+Gymnasium 1 no longer looks for entry points, so that one of these comes first::
+
+    env = make_env("cadenza/Humanoid-v0")  # registers, and explains what is wrong
+    env = gymnasium.make("cadenza.envs:cadenza/Humanoid-v0")  # Gymnasium imports what is left of the colon
+    register_environments()  # from here on gymnasium.make("cadenza/Humanoid-v0") works
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cadenza.envs.errors import CadenzaError
+from cadenza.envs.names import UnknownNameError, unknown_name
+
+if TYPE_CHECKING:
+    import gymnasium as gym
+
+ENVIRONMENTS: dict[str, str] = {
+    "cadenza/Humanoid-v0": "Gymnasium's Humanoid-v5 with actions in [-1, 1] scaled to the motors' range",
+    "cadenza/HumanoidPaper-v0": "Humanoid-v4 as Symphony's paper drives it: actions in [-1, 1] clamped by the motors",
+}
+"""Our environments: id -> one-line summary."""
+
+MAX_EPISODE_STEPS = 1000
+
+_ENTRY_POINTS = {
+    "cadenza/Humanoid-v0": "cadenza.envs.humanoid:Humanoid",
+    "cadenza/HumanoidPaper-v0": "cadenza.envs.humanoid:HumanoidPaper",
+}
+
+
+def register_environments() -> None:
+    """Tell Gymnasium about :data:`ENVIRONMENTS`; calling it again changes nothing."""
+    from gymnasium.envs.registration import register, registry
+
+    for env_id in ENVIRONMENTS:
+        if env_id not in registry:
+            register(env_id, entry_point=_ENTRY_POINTS[env_id], max_episode_steps=MAX_EPISODE_STEPS)
+
+
+def make_env(env_id: str, *, render_mode: str | None = None, **kwargs: Any) -> gym.Env:
+    """``gymnasium.make``, with errors that name what exists or what to install.
+
+    Args:
+        env_id: one of ours or any other id that Gymnasium knows.
+        render_mode: as in Gymnasium: None, ``rgb_array``, ``human``, ...
+        kwargs: passed on to ``gymnasium.make``.
+
+    Raises:
+        UnknownNameError: there is no such environment.
+        CadenzaError: the environment exists, but something it imports is missing.
+    """
+    import gymnasium as gym
+
+    register_environments()
+    try:
+        return gym.make(env_id, render_mode=render_mode, **kwargs)
+    except (gym.error.UnregisteredEnv, gym.error.DeprecatedEnv) as error:
+        raise _unknown(env_id) from error
+    except (ImportError, gym.error.DependencyNotInstalled) as error:
+        if env_id in gym.registry and env_id not in _available():
+            raise _unknown(env_id) from error
+        raise CadenzaError(f"{env_id} cannot be made: {error}", _import_advice(env_id)) from error
+    except gym.error.Error as error:
+        # Gymnasium has no class of its own for an id that is not even well formed.
+        if "Malformed environment ID" in str(error):
+            raise _unknown(env_id) from error
+        raise
+
+
+def _available() -> list[str]:
+    """Every registered id but versions 2 and 3 of the MuJoCo tasks, which only raise that they needed mujoco-py."""
+    from gymnasium.envs.registration import registry
+
+    return [spec.id for spec in registry.values() if getattr(spec.entry_point, "__module__", "") != "gymnasium.envs"]
+
+
+def _unknown(env_id: str) -> UnknownNameError:
+    return unknown_name("environment", env_id, _available(), see="cadenza list envs")
+
+
+def _import_advice(env_id: str) -> str:
+    """What to install, or to put right in the id, when making ``env_id`` fails at an import."""
+    if ":" in env_id:
+        module = env_id.split(":")[0]
+        return f"The part before the colon is a Python module: check that `import {module}` works in this environment."
+    return (
+        "Install what is missing into the same Python environment; for the MuJoCo tasks that is "
+        "`pip install 'gymnasium[mujoco]'`, for the others Gymnasium's extra of that family."
+    )
+
+
+def environment_ids() -> list[str]:
+    """Ours first, then Gymnasium's MuJoCo tasks in their newest version, by name."""
+    from gymnasium.envs.registration import registry
+
+    register_environments()
+    newest: dict[str, int] = {}
+    for spec in registry.values():
+        if isinstance(spec.entry_point, str) and spec.entry_point.startswith("gymnasium.envs.mujoco."):
+            newest[spec.name] = max(newest.get(spec.name, 0), spec.version or 0)
+    return [*ENVIRONMENTS, *(f"{name}-v{newest[name]}" for name in sorted(newest))]

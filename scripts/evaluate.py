@@ -1,0 +1,100 @@
+"""``cadenza evaluate``: noise-free episodes of a run's policy or a bundle."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from cadenza.envs.errors import CadenzaError
+from cadenza.scripts.console import out, write_result
+from cadenza.scripts.parse import parse
+
+if TYPE_CHECKING:
+    from cadenza.agents.runs.evaluation import Evaluation
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Play noise-free episodes and report return (mean, deviation, 95 % interval), length and the task's own measures.
+
+    cadenza evaluate runs/first
+    cadenza evaluate bundle --episodes 25 --seed 1 --json evaluation.json
+
+    On Humanoid a return of 5,000 is standing still for 1,000 steps: look at the forward velocity.
+    """
+
+    source: Annotated[Path, tyro.conf.Positional]
+    """run folder or policy bundle"""
+    episodes: int = 25
+    """how many"""
+    seed: int = 0
+    """episode i is reset with seed + i"""
+    which: Literal["best", "last"] = "best"
+    """of a run: the policy of the best evaluation, or of the last checkpoint"""
+    env: str | None = None
+    """another environment than the one trained on (same spaces)"""
+    json: Path | None = None
+    """write the figures to this file"""
+
+
+def main(arguments: list[str]) -> int:
+    """Parse, play, print."""
+    options = parse(Evaluate, "evaluate", arguments)
+    if options.episodes < 1:
+        raise CadenzaError(f"--episodes must be at least 1, got {options.episodes}.")
+    from rich.progress import track
+
+    from cadenza.agents.runs.evaluation import evaluate
+    from cadenza.agents.runs.policies import check_fits, open_policy
+    from cadenza.agents.runs.settings import provenance
+    from cadenza.envs.registration import make_env
+
+    import torch  # isort: skip
+
+    torch.set_num_threads(1)
+    policy = open_policy(options.source, options.which)
+    env_id = options.env or policy.env_id
+    env = make_env(env_id, **({} if options.env else policy.env_kwargs))
+    check_fits(policy, env, env_id)
+    began = time.perf_counter()
+    bar = iter(track(range(options.episodes), "playing", console=out, disable=not out.is_terminal))
+    next(bar)
+    result = evaluate(
+        policy.act, env, episodes=options.episodes, seed=options.seed, progress=lambda *_: next(bar, None)
+    )
+    env.close()
+    record: dict[str, Any] = {
+        "command": f"cadenza evaluate {options.source.name} --episodes {options.episodes} --seed {options.seed}",
+        "policy": policy.label,
+        "env": env_id,
+        "step": policy.step,
+        "seed": options.seed,
+        **result.to_dict(),
+        "wall_clock_s": round(time.perf_counter() - began, 2),
+        **provenance(),
+    }
+    _print(policy.label, env_id, result)
+    write_result(options.json, record)
+    return 0
+
+
+def _print(label: str, env_id: str, result: Evaluation) -> None:
+    low, high = result.return_ci95
+    out.print(f"[bold]{label}[/] on [bold]{env_id}[/], {result.n} noise-free episodes")
+    out.print(f"  return            {result.return_mean:10,.1f} ± {result.return_std:,.1f}")
+    if result.n > 1:
+        out.print(f"  95 % interval     {low:10,.1f} to {high:,.1f}")
+    out.print(
+        f"  episode length    {result.length_mean:10,.1f} steps; {result.survived} of {result.n} ran to the time limit"
+    )
+    if result.forward_velocity_mean is not None:
+        out.print(f"  forward velocity  {result.forward_velocity_mean:10.3f} m/s")
+    others = {name: value for name, value in result.measures.items() if name != "x_velocity"}
+    if others:
+        out.print("  means per step of what the environment reports:")
+        for name, value in others.items():
+            out.print(f"    {name:22} {value:12,.4f}")

@@ -1,0 +1,74 @@
+"""``cadenza list``: what can be named in the other commands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+
+from cadenza.scripts.console import out
+from cadenza.scripts.parse import parse
+
+
+@dataclass(frozen=True)
+class List:
+    """Show environments, agents, Symphony's presets and robots, or one of these.
+
+    cadenza list
+    cadenza list presets
+    """
+
+    what: Annotated[Literal["all", "envs", "agents", "presets", "robots"], tyro.conf.Positional] = "all"
+    """what to show"""
+
+
+def main(arguments: list[str]) -> int:
+    """Parse and print."""
+    what = parse(List, "list", arguments).what
+    sections = {"envs": _envs, "agents": _agents, "presets": _presets, "robots": _robots}
+    for name, show in sections.items():
+        if what in ("all", name):
+            show()
+    return 0
+
+
+def _section(title: str, rows: dict[str, str]) -> None:
+    from rich.markup import escape
+
+    width = max(len(name) for name in rows)
+    out.print(f"[bold]{title}[/]")
+    for name, summary in rows.items():
+        out.print(f"  {name:{width}}  {escape(summary)}".rstrip())
+    out.print()
+
+
+def _envs() -> None:
+    from cadenza.envs.registration import ENVIRONMENTS, environment_ids
+
+    theirs = [name for name in environment_ids() if name not in ENVIRONMENTS]
+    _section("Environments (any other Gymnasium id with continuous actions works too)", ENVIRONMENTS)
+    _section("Gymnasium's MuJoCo environments", dict.fromkeys(theirs, ""))
+
+
+def _agents() -> None:
+    from cadenza.agents.runs.catalogue import AGENTS
+
+    _section("Agents", {name: summary for name, (_, _, summary) in AGENTS.items()})
+
+
+def _presets() -> None:
+    from dataclasses import fields
+
+    from cadenza.agents.symphony.presets import PRESETS, SymphonyConfig
+
+    _section("Presets of symphony (train symphony ENV --preset NAME)", {k: v.summary for k, v in PRESETS.items()})
+    settings = {f.name: "" for f in fields(SymphonyConfig) if f.name != "summary"}
+    out.print("[bold]Settings[/] (--set NAME=VALUE)")
+    out.print("  " + ", ".join(settings) + "\n")
+
+
+def _robots() -> None:
+    from cadenza.robots import ROBOTS
+
+    _section("Robots", ROBOTS)

@@ -1,0 +1,46 @@
+"""``cadenza plot``: learning curves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from cadenza.scripts.console import out
+from cadenza.scripts.parse import parse
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Draw the learning curves of one or several runs on one axis.
+
+    cadenza plot runs/first
+    cadenza plot runs/symphony runs/sac --over time --out compare.png
+    """
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """run folders"""
+    out: Path | None = None
+    """the picture (default: learning_curve.png in the run; for several runs, here)"""
+    over: Literal["steps", "time"] = "steps"
+    """horizontal axis: environment steps or wall-clock"""
+    title: str = ""
+    """above the axis"""
+
+
+def main(arguments: list[str]) -> int:
+    """Parse and draw."""
+    options = parse(Plot, "plot", arguments)
+    from cadenza.agents.runs.plotting import plot_runs
+    from cadenza.envs.errors import CadenzaError
+
+    if not options.runs:
+        raise CadenzaError("plot needs at least one run folder.", "cadenza plot runs/first")
+    folder = options.runs[0] if len(options.runs) == 1 else Path()
+    destination = options.out or folder / "learning_curve.png"
+    over = "step" if options.over == "steps" else "elapsed_s"
+    plot_runs(list(options.runs), destination, over=over, title=options.title)
+    out.print(f"written: {destination}")
+    return 0
