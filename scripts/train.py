@@ -40,6 +40,8 @@ class Train:
     """run folder (default runs/<agent>-<env>-<preset>-s<seed>-<time>)"""
     resume: Path | None = None
     """continue this run from its last checkpoint; --steps moves its end"""
+    minutes: float | None = None
+    """end in order after this much wall-clock, even before --steps (a later --resume goes on)"""
     checkpoint_every: int = 10_000
     """environment steps between checkpoints; 0 = only at the end"""
     evaluate_every: int = 10_000
@@ -59,6 +61,7 @@ class Train:
 def main(arguments: list[str]) -> int:
     """Parse and train; 130 after Ctrl-C."""
     options = parse(Train, "train", arguments)
+    limit = None if options.minutes is None else 60 * options.minutes
     if options.resume is not None:
         if options.agent is not None or options.run is not None:
             raise CadenzaError(
@@ -70,15 +73,15 @@ def main(arguments: list[str]) -> int:
 
         out.print(f"continuing [bold]{options.resume}[/]")
         with TrainingProgress(str(options.resume)) as watcher:
-            return conclude(resume(options.resume, watcher, total_steps=options.steps))
+            return conclude(resume(options.resume, watcher, total_steps=options.steps, time_limit_s=limit))
     if options.agent is None or options.env is None:
         raise CadenzaError(
             "train needs an agent and an environment.", "cadenza train symphony cadenza/Humanoid-v0 --steps 100000"
         )
-    return _train(options, options.agent, options.env)
+    return _train(options, options.agent, options.env, limit)
 
 
-def _train(options: Train, agent: str, env_id: str) -> int:
+def _train(options: Train, agent: str, env_id: str, limit: float | None) -> int:
     from cadenza.agents.runs.settings import RunSettings
     from cadenza.agents.runs.training import train
     from cadenza.scripts.progress import TrainingProgress
@@ -102,7 +105,7 @@ def _train(options: Train, agent: str, env_id: str) -> int:
     run = options.run or Path("runs") / f"{name}-{time.strftime('%m%d-%H%M%S')}"
     out.print(f"training [bold]{agent}[/]{f' ({preset})' if preset else ''} on [bold]{env_id}[/] in [bold]{run}[/]")
     with TrainingProgress(name) as watcher:
-        return conclude(train(settings, run, watcher))
+        return conclude(train(settings, run, watcher, time_limit_s=limit))
 
 
 def conclude(result: TrainResult) -> int:

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -73,8 +73,14 @@ class _Interrupted(Exception):
     """Ctrl-C or SIGTERM arrived; everything is stored."""
 
 
-def train(settings: RunSettings, run: str | Path, watcher: Watcher | None = None) -> TrainResult:
-    """Train from scratch in a new folder.
+class _TimeUp(Exception):
+    """The session's time limit is reached."""
+
+
+def train(
+    settings: RunSettings, run: str | Path, watcher: Watcher | None = None, *, time_limit_s: float | None = None
+) -> TrainResult:
+    """Train from scratch in a new folder; after ``time_limit_s`` of wall-clock it ends early, in order.
 
     Raises:
         CadenzaError: bad settings, unknown names, an existing folder; nothing has been written then.
@@ -84,10 +90,16 @@ def train(settings: RunSettings, run: str | Path, watcher: Watcher | None = None
     make_env(settings.env_id, **settings.env_kwargs).close()
     if folder.path.exists():
         folder.create(settings)
-    return _run(settings, folder, None, watcher or SilentWatcher())
+    return _run(settings, folder, None, watcher or SilentWatcher(), time_limit_s)
 
 
-def resume(run: str | Path, watcher: Watcher | None = None, *, total_steps: int | None = None) -> TrainResult:
+def resume(
+    run: str | Path,
+    watcher: Watcher | None = None,
+    *,
+    total_steps: int | None = None,
+    time_limit_s: float | None = None,
+) -> TrainResult:
     """Continue a run from its newest whole checkpoint; ``total_steps`` moves its end.
 
     Raises:
@@ -109,10 +121,16 @@ def resume(run: str | Path, watcher: Watcher | None = None, *, total_steps: int 
                 f"This run began with {name} {before}, here is {here}: it goes on, but not bit for bit."
             )
     write_json(folder.config, record)
-    return _run(settings, folder, manifest, watcher or SilentWatcher())
+    return _run(settings, folder, manifest, watcher or SilentWatcher(), time_limit_s)
 
 
-def _run(settings: RunSettings, folder: RunFolder, manifest: dict[str, Any] | None, watcher: Watcher) -> TrainResult:
+def _run(
+    settings: RunSettings,
+    folder: RunFolder,
+    manifest: dict[str, Any] | None,
+    watcher: Watcher,
+    time_limit_s: float | None,
+) -> TrainResult:
     torch.set_num_threads(settings.torch_threads)
     dump = folder.path / "non_finite.npz"
     envs = DummyVecEnv([lambda: _training_env(settings, dump) for _ in range(settings.n_envs)])
@@ -129,11 +147,12 @@ def _run(settings: RunSettings, folder: RunFolder, manifest: dict[str, Any] | No
         step = model.num_timesteps
         writers = [TableWriter(folder.progress, step), TensorBoardOutputFormat(str(folder.tensorboard))]
         model.set_logger(Logger(None, writers))
-        keeper = _Keeper(settings, folder, store, evaluation_env, extra, watcher)
+        keeper = _Keeper(settings, folder, store, evaluation_env, extra, watcher, time_limit_s)
         with _signals(keeper):
             try:
-                if step < settings.total_steps:
-                    model.learn(settings.total_steps - step, callback=keeper, reset_num_timesteps=False)
+                with suppress(_TimeUp):
+                    if step < settings.total_steps:
+                        model.learn(settings.total_steps - step, callback=keeper, reset_num_timesteps=False)
                 keeper.finish(model)
             except _Interrupted:
                 pass
@@ -181,8 +200,10 @@ class _Keeper(BaseCallback):
         env: Any,
         extra: dict[str, Any],
         watcher: Watcher,
+        time_limit_s: float | None,
     ):
         super().__init__()
+        self._time_limit_s = time_limit_s
         self.settings, self.folder, self.store, self.env, self.watcher = settings, folder, store, env, watcher
         self.interrupted = threading.Event()
         self.best_return: float | None = extra.get("best_return")
@@ -210,6 +231,8 @@ class _Keeper(BaseCallback):
             if self._stored != step:
                 self._checkpoint(self.model)
             raise _Interrupted
+        if self._time_limit_s is not None and time.perf_counter() - self._began > self._time_limit_s:
+            raise _TimeUp
 
     def _on_step(self) -> bool:
         for info in self.locals["infos"]:
