@@ -2,7 +2,7 @@
 
 ``import gymnasium`` followed by ``import cadenza.envs`` makes our ids known to ``gymnasium.make``, and so does
 importing an agent; ``gymnasium.make("cadenza.envs:cadenza/Humanoid-v0")`` needs no import at all. (Gymnasium 1 no
-longer looks for entry points.) Where Gymnasium is not loaded yet this is a light import, which the command line depends on.
+longer looks for entry points.) Where Gymnasium is not loaded yet this is a light import, as the command line needs.
 """
 
 import sys

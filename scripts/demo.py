@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cadenza.agents.runs.settings import RunSettings
 
 _EVALUATION_SEED = 0
+_RECORD = "demo.json"
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ def main(arguments: list[str]) -> int:
     out.print(f"[bold]2/4[/] training Symphony from scratch, {options.minutes:g} minutes at most")
     with TrainingProgress("learning") as watcher:
         result = train(settings, options.run, watcher, time_limit_s=60 * options.minutes)
+    write_json(options.run / _RECORD, {"before": before.to_dict()})
     if result.interrupted:
         out.print(f"interrupted; continue:  cadenza train --resume {options.run}")
         return 130
@@ -76,7 +78,7 @@ def main(arguments: list[str]) -> int:
     if graphics:
         out.print("[bold]4/4[/] filming before and after")
         _film(film, options, untrained, trained.act, trained.step)
-    write_json(options.run / "demo.json", {"before": before.to_dict(), "after": after.to_dict()})
+    write_json(options.run / _RECORD, {"before": before.to_dict(), "after": after.to_dict()})
     _conclude(before, after, [curve, *([film] if graphics else []), options.run])
     return 0
 
@@ -100,7 +102,7 @@ def _clear(run: Path) -> None:
 
     if not run.exists() or (run.is_dir() and not any(run.iterdir())):
         return
-    if not (run / "demo.json").is_file() and run != Demo.run:
+    if not (run / _RECORD).is_file() and run != Demo.run:
         raise CadenzaError(f"{run} exists and was not made by the demo; nothing was changed.", "Choose another --run.")
     RunFolder(run).read_record()
     shutil.rmtree(run)
