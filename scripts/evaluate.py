@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
     options = parse(Evaluate, "evaluate", arguments)
     if options.episodes < 1:
         raise CadenzaError(f"--episodes must be at least 1, got {options.episodes}.")
-    from rich.progress import track
+    from rich.progress import Progress
 
     from cadenza.agents.runs.evaluation import evaluate
     from cadenza.agents.runs.policies import check_fits, open_policy
@@ -61,11 +61,15 @@ def main(arguments: list[str]) -> int:
     env = make_env(env_id, **({} if options.env else policy.env_kwargs))
     check_fits(policy, env, env_id)
     began = time.perf_counter()
-    bar = iter(track(range(options.episodes), "playing", console=out, disable=not out.is_terminal))
-    next(bar)
-    result = evaluate(
-        policy.act, env, episodes=options.episodes, seed=options.seed, progress=lambda *_: next(bar, None)
-    )
+    with Progress(console=out, transient=True, disable=not out.is_terminal) as bar:
+        task = bar.add_task("playing", total=options.episodes)
+        result = evaluate(
+            policy.act,
+            env,
+            episodes=options.episodes,
+            seed=options.seed,
+            progress=lambda index, _: bar.update(task, completed=index + 1),
+        )
     env.close()
     record: dict[str, Any] = {
         "command": f"cadenza evaluate {options.source.name} --episodes {options.episodes} --seed {options.seed}",

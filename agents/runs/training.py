@@ -247,15 +247,16 @@ class _Keeper(BaseCallback):
         return True
 
     def _note_episode(self, episode: dict[str, Any], *, terminated: bool) -> None:
+        step, total, length = self.num_timesteps, round(float(episode["r"]), 4), int(episode["l"])
         row = {
-            "step": self.num_timesteps,
+            "step": step,
             "elapsed_s": round(self.elapsed(), 3),
-            "return": round(float(episode["r"]), 4),
-            "length": int(episode["l"]),
+            "return": total,
+            "length": length,
             "terminated": int(terminated),
         }
         self._write(self._episodes, row)
-        self.watcher.on_episode(self.num_timesteps, row["return"], row["length"])
+        self.watcher.on_episode(step, total, length)
 
     def _write(self, table: Table, row: dict[str, Any]) -> None:
         try:

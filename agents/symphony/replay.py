@@ -99,7 +99,7 @@ class FadingReplayBuffer(ReplayBuffer):
 
     # ------------------------------------------------------------------ adding
 
-    def add(  # type: ignore[override]
+    def add(
         self,
         obs: NDArray[Any],
         next_obs: NDArray[Any],

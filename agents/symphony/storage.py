@@ -102,9 +102,9 @@ def write_replay(path: Any, buffer: FadingReplayBuffer) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(target, pathlib.Path):
         with open(target, "wb") as file:
-            np.savez(file, ranges=np.array(ranges, dtype=np.int64), state=state, **arrays)
+            np.savez(file, allow_pickle=False, ranges=np.array(ranges, dtype=np.int64), state=state, **arrays)
     else:
-        np.savez(target, ranges=np.array(ranges, dtype=np.int64), state=state, **arrays)
+        np.savez(target, allow_pickle=False, ranges=np.array(ranges, dtype=np.int64), state=state, **arrays)
 
 
 def read_replay(path: Any, buffer: FadingReplayBuffer) -> None:

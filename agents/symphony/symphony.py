@@ -50,7 +50,7 @@ class Symphony(OffPolicyAlgorithm):
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": SymphonyPolicy}
     policy: SymphonyPolicy
-    replay_buffer: FadingReplayBuffer  # type: ignore[assignment]
+    replay_buffer: FadingReplayBuffer
 
     def __init__(
         self,
@@ -158,7 +158,7 @@ class Symphony(OffPolicyAlgorithm):
 
     def _store_transition(
         self, replay_buffer: Any, buffer_action: Any, new_obs: Any, reward: Any, dones: Any, infos: Any
-    ):
+    ) -> None:
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
         self._episode_steps += 1
         self._episode_steps[dones] = 0
@@ -185,7 +185,7 @@ class Symphony(OffPolicyAlgorithm):
         policy = self.policy
         loss = symphony_loss(policy, batch)
         policy.optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()  # type: ignore[no-untyped-call]
+        loss.total.backward()
         policy.anneal_epsilon()
         policy.optimizer.step()
         policy.update_target()
@@ -267,7 +267,7 @@ class Symphony(OffPolicyAlgorithm):
         storage.write_archive(path, json.dumps(header, indent=1), self.get_parameters())
 
     @classmethod
-    def load(  # type: ignore[override]
+    def load(
         cls,
         path: str | pathlib.Path | io.BufferedIOBase,
         env: GymEnv | None = None,
