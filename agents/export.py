@@ -259,7 +259,7 @@ def _check_destination(destination: Path, overwrite: bool) -> None:
                 return
             raise ExportError(
                 f"There is already a policy bundle in {destination}.",
-                "Choose another folder, or ask for the bundle to be overwritten.",
+                "Choose another folder, or give --overwrite.",
             )
     if destination.exists() or destination.is_symlink():
         raise ExportError(

@@ -56,7 +56,8 @@ def make_env(env_id: str, *, render_mode: str | None = None, **kwargs: Any) -> g
 
     register_environments()
     try:
-        return gym.make(env_id, render_mode=render_mode, **kwargs)
+        # None is left out: an environment that cannot render need not know the argument.
+        return gym.make(env_id, **kwargs, **({} if render_mode is None else {"render_mode": render_mode}))
     except (gym.error.UnregisteredEnv, gym.error.DeprecatedEnv) as error:
         raise _unknown(env_id) from error
     except (ImportError, gym.error.DependencyNotInstalled) as error:

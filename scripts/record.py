@@ -50,6 +50,8 @@ class Record:
     """draw title, return, step and action strength"""
     strip: bool = False
     """draw the reward of the last steps below the picture"""
+    frames: int = 0
+    """also write this many moments of the film side by side, as a JPEG of the same name"""
 
 
 def main(arguments: list[str]) -> int:
@@ -86,13 +88,15 @@ def main(arguments: list[str]) -> int:
     for index, (total, length) in enumerate(zip(result.returns, result.lengths, strict=True)):
         out.print(f"episode {index + 1}: return {total:,.1f} in {length:,} steps")
     out.print(f"written: {result.path}")
+    if options.frames:
+        from cadenza.envs.rendering.strip import write_frame_strip
+
+        out.print(f"written: {write_frame_strip(result.path, options.frames)}")
     return 0
 
 
 def _cast(options: Record) -> tuple[Any, Any, str]:
     """Environment, policy and title."""
-    from cadenza.envs.registration import make_env
-
     if options.source is not None:
         if options.policy is not None:
             raise CadenzaError("--policy goes with --env; a run brings its own policy.")
@@ -102,11 +106,22 @@ def _cast(options: Record) -> tuple[Any, Any, str]:
         from cadenza.agents.runs.policies import open_policy
 
         opened = open_policy(options.source, options.which)
-        return make_env(opened.env_id, render_mode=None, **opened.env_kwargs), opened.act, opened.label
+        return _stage(opened.env_id, opened.env_kwargs), opened.act, opened.label
     assert options.env is not None
-    env = make_env(options.env)
+    env = _stage(options.env, {})
     policy = options.policy or "random"
     env.action_space.seed(options.seed)
     if policy == "random":
         return env, lambda _: env.action_space.sample(), "random actions"
     return env, lambda _: 0 * env.action_space.sample(), "zero actions"
+
+
+def _stage(env_id: str, env_kwargs: dict[str, Any]) -> Any:
+    """The environment; one that is not MuJoCo's draws itself and must be told so when it is made."""
+    from cadenza.envs.registration import make_env
+
+    env = make_env(env_id, **env_kwargs)
+    if hasattr(env.unwrapped, "model"):
+        return env
+    env.close()
+    return make_env(env_id, render_mode="rgb_array", **env_kwargs)

@@ -193,8 +193,8 @@ class Symphony(OffPolicyAlgorithm):
         return loss
 
     def _crossed(self, every: int) -> bool:
-        """Whether the last environment step (of all environments) passed a multiple of ``every``."""
-        return self.num_timesteps // every > (self.num_timesteps - self.n_envs) // every
+        """Whether the last rollout (of all environments) passed a multiple of ``every``."""
+        return self.num_timesteps // every > (self.num_timesteps - self.n_envs * self.config.train_freq) // every
 
     def _refresh_normalizer(self) -> None:
         if not self.config.normalize_observations:

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 import cv2
+import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
@@ -81,7 +82,11 @@ class Camera:
     def frame(self) -> Image:
         """The environment as it is now, shape (height, width, 3), RGB."""
         if not self._mujoco:
-            return _resized(self._env.render(), self.width, self.height)
+            try:
+                picture = self._env.render()
+            except (ImportError, gym.error.DependencyNotInstalled) as error:
+                raise CadenzaError(f"The environment cannot draw itself: {error}") from error
+            return _resized(picture, self.width, self.height)
         env = self._env.unwrapped
         if self._renderer is None or self._renderer.model is not env.model:  # a reset may have built a new model
             self._open()
