@@ -57,7 +57,8 @@ check_smoke() {
     "$python" -m pip --python "$env/bin/python" install -q --no-deps --ignore-installed "$wheel_dir"/*.whl
     mkdir "$elsewhere"
     cd "$elsewhere"
-    "$env/bin/cadenza" --help | grep -q train || fail "cadenza --help does not name the train command."
+    "$env/bin/cadenza" --help >help.txt || fail "cadenza --help failed."
+    grep -q train help.txt || fail "cadenza --help does not name the train command."
     "$env/bin/cadenza" list >list.txt || fail "cadenza list failed."
     grep -q 'cadenza/Humanoid-v0' list.txt || fail "cadenza list does not name cadenza/Humanoid-v0."
     "$env/bin/python" - "$env" <<'PYTHON'
