@@ -74,7 +74,7 @@ from cadenza.agents import Symphony
 
 if not cadenza.envs.registration.__file__.startswith(sys.argv[1]):
     sys.exit(f"error: cadenza came from {cadenza.envs.registration.__file__}, not from the wheel")
-model = Symphony("MlpPolicy", env, preset="cpu", seed=0, buffer_size=1000)
+model = Symphony("MlpPolicy", env, preset="cpu", seed=0, buffer_size=1000, learning_starts=100)
 observation, _ = env.reset(seed=0)
 action, _ = model.predict(observation, deterministic=True)
 if not env.action_space.contains(action):
