@@ -1,0 +1,85 @@
+"""``cadenza bench``: the figures agree with each other and with the operation count; mistakes are explained."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cadenza.agents.symphony.arithmetic import gflop, update_products
+from cadenza.agents.symphony.presets import PRESETS
+from cadenza.scripts.main import run
+
+
+def test_update_writes_consistent_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "update.json"
+    command = ["bench", "update", "--preset", "demo", "--batch", "16", "--repeats", "2", "--json", str(path)]
+    assert run(command) == 0
+    record = json.loads(path.read_text())
+    assert (record["preset"], record["batch"], record["threads"]) == ("demo", 16, 1)
+    assert (record["obs"], record["actions"]) == (376, 17)
+    assert record["gflop_per_update"] == pytest.approx(gflop(update_products(PRESETS["demo"], 376, 17, 16)), abs=1e-6)
+    assert record["floor_ms"] == pytest.approx(1e3 * record["gflop_per_update"] / record["matmul_gflops"], rel=0.01)
+    assert record["efficiency"] == pytest.approx(record["floor_ms"] / record["ms_per_update"], rel=0.01)
+    assert record["ms_per_update_fastest"] <= record["ms_per_update"]
+    assert record["command"].startswith("cadenza bench update --preset demo")
+    assert {"versions", "machine", "git_commit", "load_average_before", "load_average_after"} <= set(record)
+    shown = capsys.readouterr().out
+    assert "online critics" in shown
+    assert "efficiency" in shown
+
+
+def test_env_takes_several_in_turn(tmp_path: Path) -> None:
+    path = tmp_path / "env.json"
+    command = ["bench", "env", "Pendulum-v1", "InvertedPendulum-v5", "--steps", "20", "--repeats", "2"]
+    assert run([*command, "--json", str(path)]) == 0
+    envs = json.loads(path.read_text())["envs"]
+    assert list(envs) == ["Pendulum-v1", "InvertedPendulum-v5"]
+    for figures in envs.values():
+        assert figures["steps_per_s"] * figures["ms_per_step"] == pytest.approx(1000, rel=0.05)
+
+
+def test_replay_counts_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "replay.json"
+    sizes = ["--capacity", "300", "3000", "--stored", "100", "--obs", "10", "--actions", "3", "--batch", "8"]
+    assert run(["bench", "replay", *sizes, "--repeats", "2", "--json", str(path)]) == 0
+    rows = json.loads(path.read_text())["buffers"]
+    # Observation, next observation and action; 4 bytes of reward and 1 of flags. 100 + 2 * 200 added: 300 is full.
+    found = [(r["storage"], r["capacity"], r["bytes_per_transition"], r["stored"]) for r in rows]
+    assert found == [
+        ("float16", 300, 51, 300),
+        ("float16", 3000, 51, 500),
+        ("float32", 300, 97, 300),
+        ("float32", 3000, 97, 500),
+    ]
+    assert all(row["ms_per_add"] > 0 and row["ms_per_batch"] > 0 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["update", "--preset", "cpuu"], "Did you mean cpu"),
+        (["update", "--threads", "0"], "--threads must be at least 1"),
+        (["update", "--env", "CartPole-v1"], "Symphony drives continuous actions"),
+        (["env", "cadenza/Humanoidd-v0"], "cadenza/Humanoid-v0"),
+        (["replay", "--capacity", "0"], "--capacity takes"),
+    ],
+)
+def test_mistakes_are_explained(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", *arguments]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        run(["bench", "--help"])
+    assert exit_.value.code == 0
+    shown = capsys.readouterr().out
+    for line in ("cadenza bench update --preset cpu --threads 2", "cadenza bench replay --capacity 10000 1000000"):
+        assert line in shown
+
+
+@pytest.mark.slow
+def test_alone_it_measures_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench"]) == 0
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ("update", "steps/s", "ms per batch"))
