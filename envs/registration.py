@@ -56,8 +56,9 @@ def make_env(env_id: str, *, render_mode: str | None = None, **kwargs: Any) -> g
 
     register_environments()
     try:
-        # None is left out: an environment that cannot render need not know the argument.
-        return gym.make(env_id, **kwargs, **({} if render_mode is None else {"render_mode": render_mode}))
+        if render_mode is not None:  # else left out: an environment that cannot render need not know the argument
+            kwargs["render_mode"] = render_mode
+        return gym.make(env_id, **kwargs)
     except (gym.error.UnregisteredEnv, gym.error.DeprecatedEnv) as error:
         raise _unknown(env_id) from error
     except (ImportError, gym.error.DependencyNotInstalled) as error:

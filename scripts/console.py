@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from cadenza.envs.errors import CadenzaError
+
+__all__ = ["err", "escape", "out", "report", "write_result"]
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -16,15 +19,9 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 def report(error: CadenzaError) -> None:
     """Print what is wrong and what to do next."""
-    err.print(f"[bold red]error:[/] {_plain(str(error))}")
+    err.print(f"[bold red]error:[/] {escape(str(error))}")
     for line in error.advice.splitlines():
-        err.print(f"  {_plain(line)}")
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+        err.print(f"  {escape(line)}")
 
 
 def write_result(path: Path | None, data: dict[str, Any]) -> None:
@@ -40,4 +37,4 @@ def write_result(path: Path | None, data: dict[str, Any]) -> None:
         path.write_text(json.dumps(data, indent=1, sort_keys=False) + "\n")
     except OSError as error:
         raise CadenzaError(f"Cannot write {path}: {error.strerror}.", "Choose another place with --json.") from error
-    out.print(f"written: {path}")
+    out.print(f"written: {escape(str(path))}")

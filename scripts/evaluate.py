@@ -46,6 +46,8 @@ def main(arguments: list[str]) -> int:
     options = parse(Evaluate, "evaluate", arguments)
     if options.episodes < 1:
         raise CadenzaError(f"--episodes must be at least 1, got {options.episodes}.")
+    if options.seed < 0:
+        raise CadenzaError(f"--seed must not be negative, got {options.seed}.")
     from rich.progress import Progress
 
     from cadenza.agents.runs.evaluation import evaluate
@@ -87,10 +89,10 @@ def main(arguments: list[str]) -> int:
 
 
 def _print(label: str, env_id: str, result: Evaluation) -> None:
-    low, high = result.return_ci95
     out.print(f"[bold]{label}[/] on [bold]{env_id}[/], {result.n} noise-free episodes")
     out.print(f"  return            {result.return_mean:10,.1f} ± {result.return_std:,.1f}")
-    if result.n > 1:
+    if result.return_ci95 is not None:
+        low, high = result.return_ci95
         out.print(f"  95 % interval     {low:10,.1f} to {high:,.1f}")
     out.print(
         f"  episode length    {result.length_mean:10,.1f} steps; {result.survived} of {result.n} ran to the time limit"

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from cadenza.scripts.console import out
+from cadenza.scripts.console import escape, out
 from cadenza.scripts.parse import parse
 
 
@@ -47,5 +47,5 @@ def main(arguments: list[str]) -> int:
         preset=settings.preset, overwrite=options.overwrite,
     )  # fmt: skip
     out.print(f"{policy.label}: largest difference between torch and ONNX {report.parity_error:.1e}")
-    out.print(f"written: {report.path} ({report.size_bytes / 1e6:.2f} MB)")
+    out.print(f"written: {escape(str(report.path))} ({report.size_bytes / 1e6:.2f} MB)")
     return 0

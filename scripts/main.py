@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.names import nearest
-from cadenza.scripts.console import err, out, report
+from cadenza.scripts.console import err, escape, out, report
 
 COMMANDS = {
     "list": "what there is: environments, agents, presets, robots",
@@ -41,7 +41,7 @@ def run(arguments: list[str]) -> int:
     name, rest = arguments[0], arguments[1:]
     if name not in COMMANDS:
         near = nearest(name, COMMANDS)
-        err.print(f"[bold red]error:[/] cadenza has no command {name!r}.")
+        err.print(f"[bold red]error:[/] cadenza has no command {escape(repr(name))}.")
         err.print(f"  Did you mean {', '.join(near)}?" if near else f"  There are: {', '.join(COMMANDS)}.")
         return 2
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from cadenza.scripts.console import out
+from cadenza.scripts.console import escape, out
 from cadenza.scripts.parse import parse
 
 
@@ -42,5 +42,5 @@ def main(arguments: list[str]) -> int:
     destination = options.out or folder / "learning_curve.png"
     over = "step" if options.over == "steps" else "elapsed_s"
     plot_runs(list(options.runs), destination, over=over, title=options.title)
-    out.print(f"written: {destination}")
+    out.print(f"written: {escape(str(destination))}")
     return 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cadenza.scripts.console import out
+from cadenza.scripts.console import escape, out
 
 if TYPE_CHECKING:
     from cadenza.agents.runs.evaluation import Evaluation
@@ -34,7 +34,7 @@ class TrainingProgress:
             speed_estimate_period=60,
             disable=not out.is_terminal,
         )
-        self._task = self._bar.add_task(name, total=None, rate="", returns="")
+        self._task = self._bar.add_task(escape(name), total=None, rate="", returns="")
         self._first: tuple[int, float] | None = None
         self._last = self._last_plain = 0.0
         self._returns: list[float] = []
@@ -83,4 +83,4 @@ class TrainingProgress:
     def on_problem(self, message: str) -> None:
         if message not in self._problems:
             self._problems.add(message)
-            out.print(f"[yellow]note:[/] {message}")
+            out.print(f"[yellow]note:[/] {escape(message)}")

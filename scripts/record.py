@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from cadenza.envs.errors import CadenzaError
-from cadenza.scripts.console import out
+from cadenza.scripts.console import escape, out
 from cadenza.scripts.parse import parse
 
 
@@ -62,6 +62,9 @@ def main(arguments: list[str]) -> int:
             "record films either a run (or bundle), or an environment with --env ID --policy random.",
             "cadenza record runs/first\ncadenza record --env cadenza/Humanoid-v0 --policy random",
         )
+    for name, least in (("episodes", 1), ("steps", 1), ("seed", 0)):
+        if getattr(options, name) < least:
+            raise CadenzaError(f"--{name} must be at least {least}, got {getattr(options, name)}.")
     from cadenza.envs.rendering.gl import ensure_gl_backend
 
     ensure_gl_backend()  # before anything imports MuJoCo
@@ -81,13 +84,13 @@ def main(arguments: list[str]) -> int:
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )  # fmt: skip
         except FilmInterruptedError as error:
-            out.print(str(error))
+            out.print(escape(str(error)))
             return 130
         finally:
             env.close()
     for index, (total, length) in enumerate(zip(result.returns, result.lengths, strict=True)):
         out.print(f"episode {index + 1}: return {total:,.1f} in {length:,} steps")
-    out.print(f"written: {result.path}")
+    out.print(f"written: {escape(str(result.path))}")
     if options.frames:
         from cadenza.envs.rendering.strip import write_frame_strip
 

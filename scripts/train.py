@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from cadenza.envs.errors import CadenzaError
-from cadenza.scripts.console import out
+from cadenza.scripts.console import escape, out
 from cadenza.scripts.parse import parse, settings_from
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> int:
     options = parse(Train, "train", arguments)
     limit = None if options.minutes is None else 60 * options.minutes
     if options.resume is not None:
-        if options.agent is not None or options.run is not None:
+        if (options.agent, options.run, options.preset, options.set) != (None, None, None, ()):
             raise CadenzaError(
                 "--resume takes agent, environment and settings from the run; give it alone.",
                 f"cadenza train --resume {options.resume}",
@@ -71,7 +71,7 @@ def main(arguments: list[str]) -> int:
         from cadenza.agents.runs.training import resume
         from cadenza.scripts.progress import TrainingProgress
 
-        out.print(f"continuing [bold]{options.resume}[/]")
+        out.print(f"continuing [bold]{escape(str(options.resume))}[/]")
         with TrainingProgress(str(options.resume)) as watcher:
             return conclude(resume(options.resume, watcher, total_steps=options.steps, time_limit_s=limit))
     if options.agent is None or options.env is None:
@@ -103,14 +103,17 @@ def _train(options: Train, agent: str, env_id: str, limit: float | None) -> int:
     )
     name = "-".join([agent, env_id.rsplit("/", 1)[-1], *([preset] if preset else []), f"s{options.seed}"])
     run = options.run or Path("runs") / f"{name}-{time.strftime('%m%d-%H%M%S')}"
-    out.print(f"training [bold]{agent}[/]{f' ({preset})' if preset else ''} on [bold]{env_id}[/] in [bold]{run}[/]")
+    with_preset = f" ({escape(preset)})" if preset else ""
+    out.print(
+        f"training [bold]{escape(agent)}[/]{with_preset} on [bold]{escape(env_id)}[/] in [bold]{escape(str(run))}[/]"
+    )
     with TrainingProgress(name) as watcher:
         return conclude(train(settings, run, watcher, time_limit_s=limit))
 
 
 def conclude(result: TrainResult) -> int:
     """Say how the training ended and what can be done next; the exit code."""
-    run = result.folder
+    run = escape(str(result.folder))
     if result.interrupted:
         out.print(f"interrupted at step {result.step:,}; everything is stored. Continue:  cadenza train --resume {run}")
         return 130

@@ -88,6 +88,6 @@ def build_model(settings: RunSettings, env: Any, **extra: Any) -> BaseAlgorithm:
         arguments["preset"] = settings.preset or "cpu"
     try:
         model: BaseAlgorithm = cls("MlpPolicy", env, **arguments)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise CadenzaError(f"{settings.agent} cannot be built with these settings: {error}") from error
     return model

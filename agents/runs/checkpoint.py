@@ -12,15 +12,19 @@ import errno
 import io
 import json
 import logging
+import pickle
 import random
 import re
 import zlib
+from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from stable_baselines3.common.save_util import recursive_getattr
 
 from cadenza.agents.runs.settings import write_bytes, write_json
 from cadenza.envs.errors import CadenzaError
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _MANIFEST = re.compile(r"checkpoint-(\d+)\.json$")
 _KEEP = 2
+UNREADABLE = (RuntimeError, ValueError, KeyError, EOFError, OSError, pickle.UnpicklingError)
+"""What torch and Stable-Baselines3 raise for weights that are damaged, forged or of another network."""
 _COUNTERS = ("num_timesteps", "_episode_num", "_n_updates", "_current_progress_remaining")
 
 
@@ -87,6 +93,8 @@ class CheckpointStore:
         self.folder = folder
         self._mark = 0
         self._segments: list[dict[str, Any]] = []
+        self._kept: list[set[str]] = []
+        """Files of the checkpoints to keep, by checkpoint, newest last."""
 
     # ------------------------------------------------------------------ writing
 
@@ -99,6 +107,8 @@ class CheckpointStore:
         try:
             return self._save(model, extra)
         except OSError as error:
+            with suppress(OSError):
+                self._clean()  # what was written of it would take the room that the next one needs
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             reason = "the disk is full" if full else f"{error.strerror or error}"
             raise CadenzaError(
@@ -133,16 +143,14 @@ class CheckpointStore:
         path = self.folder / f"checkpoint-{step:09d}.json"
         write_json(path, manifest)
         self._segments, self._mark = segments, mark
-        self._clean()
+        self._kept = [*self._kept, _names(manifest)][-_KEEP:]
+        with suppress(OSError):
+            self._clean()
         return path
 
     def _clean(self) -> None:
-        """Delete the files that the newest two manifests do not name."""
-        manifests = self._manifests()
-        needed: set[str] = set()
-        for path in manifests[:_KEEP]:
-            content = json.loads(path.read_text())
-            needed |= {path.name, *content["files"], *(segment["name"] for segment in content["segments"])}
+        """Delete all files but those of the newest two checkpoints that this store wrote or restored."""
+        needed = set().union(*self._kept)
         for path in self.folder.iterdir():
             if path.name not in needed and path.is_file():
                 path.unlink(missing_ok=True)
@@ -165,7 +173,7 @@ class CheckpointStore:
                 manifest: dict[str, Any] = json.loads(path.read_text())
                 parts = {**manifest["files"], **{segment["name"]: segment for segment in manifest["segments"]}}
                 broken = [name for name, part in parts.items() if not _whole(self.folder / name, part)]
-            except (ValueError, KeyError, TypeError) as error:
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 damage.append(f"{path.name}: {error}")
                 continue
             if not broken:
@@ -195,13 +203,18 @@ class CheckpointStore:
             CadenzaError: the checkpoint belongs to another network, environment or buffer.
         """
         try:
-            model.set_parameters(self.read_parameters(manifest, device), exact_match=True, device=device)
-        except (RuntimeError, ValueError, KeyError) as error:
+            self._restore(manifest, model, device)
+        except CadenzaError:
+            raise
+        except (*UNREADABLE, TypeError, AttributeError) as error:
             reason = str(error).strip().splitlines()
             raise CadenzaError(
                 f"The checkpoint does not fit this agent: {' '.join(line.strip() for line in reason[:3])}",
                 "config.json and checkpoints/ must come from the same run.",
             ) from error
+
+    def _restore(self, manifest: dict[str, Any], model: BaseAlgorithm, device: str) -> None:
+        model.set_parameters(self.read_parameters(manifest, device), exact_match=True, device=device)
         replay = replay_of(model)
         if replay is not None and manifest["replay"] is not None:
             for segment in manifest["segments"]:
@@ -213,6 +226,7 @@ class CheckpointStore:
             arrays = {name: stored[name] for name in stored.files if name != "tree"}
             state = unflatten_state(json.loads(stored["tree"].tobytes().decode()), arrays)
         _set_model_state(model, state)
+        self._kept = [_names(manifest)]
         if replay is not None:
             self._mark = replay.mark()
 
@@ -224,6 +238,12 @@ class CheckpointStore:
                     if stop > len(array) or stored.shape[1:] != array.shape[1:]:
                         raise CadenzaError("The stored replay buffer does not fit this agent's environment or size.")
                     array[start:stop] = stored
+
+
+def _names(manifest: dict[str, Any]) -> set[str]:
+    """All files of a checkpoint, its manifest included."""
+    segments = {segment["name"] for segment in manifest["segments"]}
+    return {f"checkpoint-{manifest['step']:09d}.json", *manifest["files"], *segments}
 
 
 def _whole(path: Path, part: dict[str, int]) -> bool:
@@ -276,6 +296,11 @@ def _venv(model: BaseAlgorithm) -> DummyVecEnv:
     return venv  # type: ignore[return-value]
 
 
+def _loose_tensors(model: Any) -> dict[str, torch.Tensor]:
+    """Learned tensors that get_parameters leaves out, such as SAC's entropy coefficient."""
+    return {name: recursive_getattr(model, name) for name in model._get_torch_save_params()[1]}
+
+
 def _model_state(model: Any) -> dict[str, Any]:
     numpy_state = np.random.get_state(legacy=False)  # noqa: NPY002 - Stable-Baselines3's buffers draw from it
     python_state = random.getstate()
@@ -290,6 +315,7 @@ def _model_state(model: Any) -> dict[str, Any]:
         "numpy": numpy_state,
         "python": [python_state[0], list(python_state[1]), python_state[2]],
     }
+    state["tensors"] = {name: tensor.detach().cpu().numpy() for name, tensor in _loose_tensors(model).items()}
     if hasattr(model, "get_extra_state"):
         state["agent"] = model.get_extra_state()
     return state
@@ -303,11 +329,16 @@ def _set_model_state(model: Any, state: dict[str, Any]) -> None:
         raise CadenzaError(f"The checkpoint has {len(state['envs'])} environments, this run {len(envs)}.")
     model._last_obs = state["last_obs"]
     model._last_episode_starts = state["last_episode_starts"]
-    model.ep_info_buffer.extend(state["episodes"])
+    # Stable-Baselines3 makes these two in a learn() that starts anew.
+    model.ep_info_buffer = deque(state["episodes"], maxlen=model._stats_window_size)
+    model.ep_success_buffer = deque(maxlen=model._stats_window_size)
     for env, env_state in zip(envs, state["envs"], strict=True):
         env.reset()
         set_env_state(env, env_state)
     model.action_space.np_random.bit_generator.state = state["action_space"]
+    for name, tensor in _loose_tensors(model).items():
+        if name in state.get("tensors", {}):  # not in runs of before
+            tensor.data.copy_(torch.from_numpy(np.array(state["tensors"][name])))
     if "agent" in state:
         model.set_extra_state(state["agent"])
     torch.set_rng_state(torch.from_numpy(np.asarray(state["torch"], dtype=np.uint8)))

@@ -30,8 +30,8 @@ class Evaluation:
     n: int
     return_mean: float
     return_std: float
-    return_ci95: tuple[float, float]
-    """95 % interval of the mean (Student's t)."""
+    return_ci95: tuple[float, float] | None
+    """95 % interval of the mean (Student's t); None for a single episode."""
     length_mean: float
     survived: int
     """Episodes that ended by the time limit and not by a fall."""
@@ -89,12 +89,12 @@ def summarize(returns: list[float], lengths: list[int], survived: int, measures:
     """Means, deviations and interval of finished episodes."""
     n = len(returns)
     mean, std = float(np.mean(returns)), float(np.std(returns, ddof=1)) if n > 1 else 0.0
-    half = (_T95[n - 2] if n - 2 < len(_T95) else 1.96) * std / math.sqrt(n) if n > 1 else float("nan")
+    half = (_T95[n - 2] if n - 2 < len(_T95) else 1.96) * std / math.sqrt(n) if n > 1 else None
     return Evaluation(
         n=n,
         return_mean=mean,
         return_std=std,
-        return_ci95=(mean - half, mean + half),
+        return_ci95=None if half is None else (mean - half, mean + half),
         length_mean=float(np.mean(lengths)),
         survived=survived,
         forward_velocity_mean=measures.get("x_velocity"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +66,22 @@ class TableWriter(KVWriter):
 
     def close(self) -> None:
         """Nothing is held open."""
+
+
+class ForgivingWriter(KVWriter):
+    """Another logger output whose full disk is told to somebody instead of ending the training."""
+
+    def __init__(self, writer: KVWriter, on_problem: Callable[[str], None]):
+        self._writer, self._on_problem = writer, on_problem
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
+        try:
+            self._writer.write(key_values, key_excluded, step)
+        except OSError as error:
+            self._on_problem(f"Training statistics were not written: {error.strerror or error}.")
+
+    def close(self) -> None:
+        try:
+            self._writer.close()
+        except OSError as error:
+            self._on_problem(f"Training statistics were not written: {error.strerror or error}.")

@@ -72,9 +72,10 @@ def plot_runs(runs: list[Path], destination: Path, *, over: str = "step", title:
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(destination, dpi=130)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a suffix that matplotlib does not know
         raise CadenzaError(
-            f"Cannot write {destination}: {error.strerror}.", "Choose another place with --out."
+            f"Cannot write {destination}: {getattr(error, 'strerror', None) or error}.",
+            "Choose another place with --out.",
         ) from error
     finally:
         pyplot.close(figure)

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from cadenza.agents.runs.catalogue import build_model
-from cadenza.agents.runs.checkpoint import CheckpointStore
+from cadenza.agents.runs.checkpoint import UNREADABLE, CheckpointStore
 from cadenza.agents.runs.settings import CONFIG, RunFolder, write_bytes, write_json
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.registration import make_env
 
 Which = Literal["best", "last"]
 _WEIGHTS = "policy.pt"
+EVALUATION = "evaluation.json"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def save_policy(model: BaseAlgorithm, folder: Path, record: dict[str, Any]) -> N
     tensors = io.BytesIO()
     torch.save(model.policy.state_dict(), tensors)
     write_bytes(folder / _WEIGHTS, tensors.getbuffer())
-    write_json(folder / "evaluation.json", record)
+    write_json(folder / EVALUATION, record)
 
 
 def open_policy(path: str | Path, which: Which = "best", device: str = "cpu") -> OpenedPolicy:
@@ -89,14 +90,13 @@ def _open_run(folder: RunFolder, which: Which, device: str) -> OpenedPolicy:
         env.close()
     weights = folder.best / _WEIGHTS
     if which == "best" and weights.is_file():
-        _load_best(model, weights, device)
-        step = int(json.loads((folder.best / "evaluation.json").read_text())["step"])
+        step = _load_best(model, weights, device)
     else:
         store = CheckpointStore(folder.checkpoints)
         manifest = store.latest()
         try:
             model.set_parameters(store.read_parameters(manifest, device), exact_match=True, device=device)
-        except (RuntimeError, ValueError, KeyError) as error:
+        except UNREADABLE as error:
             raise _mismatch(folder.checkpoints, error) from error
         step = int(manifest["step"])
     model.policy.set_training_mode(False)
@@ -106,10 +106,12 @@ def _open_run(folder: RunFolder, which: Which, device: str) -> OpenedPolicy:
     return OpenedPolicy(act_of(model), settings.env_id, settings.env_kwargs, label, step, model)
 
 
-def _load_best(model: BaseAlgorithm, weights: Path, device: str) -> None:
+def _load_best(model: BaseAlgorithm, weights: Path, device: str) -> int:
+    """Load the weights; the step of the evaluation that earned them."""
     try:
         model.policy.load_state_dict(torch.load(weights, map_location=device, weights_only=True))
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
+        return int(json.loads((weights.parent / EVALUATION).read_text())["step"])
+    except (*UNREADABLE, AttributeError, TypeError) as error:
         raise _mismatch(weights, error) from error
 
 

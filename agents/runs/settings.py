@@ -62,26 +62,30 @@ class RunFolder:
         self.progress = self.path / "progress.csv"
         self.tensorboard = self.path / "tensorboard"
 
+    def check_free(self) -> None:
+        """Raise CadenzaError where something stands at this path already."""
+        if self.path.is_dir() and any(self.path.iterdir()):
+            advice = "Choose another with --run, or remove it."
+            if self.config.is_file():
+                advice = f"Continue it:  cadenza train --resume {self.path}\nor choose another folder with --run."
+            raise CadenzaError(f"The run folder {self.path} exists already; nothing was changed.", advice)
+
     def create(self, settings: RunSettings) -> None:
         """Make the folder for a new run.
 
         Raises:
             CadenzaError: it exists and is not empty, or cannot be written.
         """
-        if self.path.is_dir() and any(self.path.iterdir()):
-            advice = "Choose another with --run, or remove it."
-            if self.config.is_file():
-                advice = f"Continue it:  cadenza train --resume {self.path}\nor choose another folder with --run."
-            raise CadenzaError(f"The run folder {self.path} exists already; nothing was changed.", advice)
+        self.check_free()
+        record = {"format": FORMAT, "settings": dataclasses.asdict(settings), **provenance()}
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             self.best.mkdir(exist_ok=True)
+            write_json(self.config, record)
         except OSError as error:
             raise CadenzaError(
                 f"Cannot make the run folder {self.path}: {error.strerror}.", "Choose another place with --run DIR."
             ) from error
-        record = {"format": FORMAT, "settings": dataclasses.asdict(settings), **provenance()}
-        write_json(self.config, record)
 
     def read_record(self) -> dict[str, Any]:
         """The whole of ``config.json``.
@@ -92,12 +96,14 @@ class RunFolder:
         if not self.config.is_file():
             raise CadenzaError(f"{self.path} is not a run: it has no {CONFIG}.", "Runs are made by `cadenza train`.")
         try:
-            record: dict[str, Any] = json.loads(self.config.read_text())
+            record: Any = json.loads(self.config.read_text())
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise CadenzaError(f"{self.config} is damaged: {error}.") from error
+        if not isinstance(record, dict):
+            raise CadenzaError(f"{self.config} is damaged: it holds no settings.")
         if record.get("format") != FORMAT:
             raise CadenzaError(f"{self.config} has the format {record.get('format')!r}; this version reads {FORMAT!r}.")
-        return record
+        return dict(record)
 
     def read_settings(self) -> RunSettings:
         """The settings the run was started with."""
@@ -125,7 +131,9 @@ def versions() -> dict[str, str]:
 
 def git_commit() -> str | None:
     """The checkout's commit, with ``+changes`` where files differ from it; None outside a checkout."""
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parents[2]
+    if not (here / ".git").exists():  # an installed copy; a repository around it would be another project's
+        return None
     try:
         commit = _git(here, "rev-parse", "--short=12", "HEAD")
         return commit + ("+changes" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")

@@ -27,7 +27,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from cadenza.agents.runs.catalogue import build_model, check_settings
 from cadenza.agents.runs.checkpoint import CheckpointStore
 from cadenza.agents.runs.evaluation import Evaluation, evaluate
-from cadenza.agents.runs.metrics import Table, TableWriter
+from cadenza.agents.runs.metrics import ForgivingWriter, Table, TableWriter
 from cadenza.agents.runs.policies import act_of, save_policy
 from cadenza.agents.runs.settings import RunFolder, RunSettings, provenance, write_json
 from cadenza.envs.errors import CadenzaError
@@ -87,9 +87,8 @@ def train(
     """
     check_settings(settings)
     folder = RunFolder(run)
+    folder.check_free()
     make_env(settings.env_id, **settings.env_kwargs).close()
-    if folder.path.exists():
-        folder.create(settings)
     return _run(settings, folder, None, watcher or SilentWatcher(), time_limit_s)
 
 
@@ -120,7 +119,10 @@ def resume(
             (watcher or SilentWatcher()).on_problem(
                 f"This run began with {name} {before}, here is {here}: it goes on, but not bit for bit."
             )
-    write_json(folder.config, record)
+    try:
+        write_json(folder.config, record)
+    except OSError as error:
+        raise CadenzaError(f"Cannot write {folder.config}: {error.strerror}.", "Make room, then resume.") from error
     return _run(settings, folder, manifest, watcher or SilentWatcher(), time_limit_s)
 
 
@@ -134,10 +136,10 @@ def _run(
     torch.set_num_threads(settings.torch_threads)
     dump = folder.path / "non_finite.npz"
     envs = DummyVecEnv([lambda: _training_env(settings, dump) for _ in range(settings.n_envs)])
-    evaluation_env = make_env(settings.env_id, **settings.env_kwargs)
+    evaluation_env = FiniteGuard(make_env(settings.env_id, **settings.env_kwargs))
     try:
         model = build_model(settings, envs)
-        if manifest is None and not folder.config.is_file():
+        if manifest is None:
             folder.create(settings)  # only now: a model that cannot be built leaves nothing behind
         store = CheckpointStore(folder.checkpoints)
         extra: dict[str, Any] = {}
@@ -146,7 +148,7 @@ def _run(
             extra = manifest["extra"]
         step = model.num_timesteps
         writers = [TableWriter(folder.progress, step), TensorBoardOutputFormat(str(folder.tensorboard))]
-        model.set_logger(Logger(None, writers))
+        model.set_logger(Logger(None, [ForgivingWriter(writer, watcher.on_problem) for writer in writers]))
         keeper = _Keeper(settings, folder, store, evaluation_env, extra, watcher, time_limit_s)
         with _signals(keeper):
             try:
@@ -208,10 +210,12 @@ class _Keeper(BaseCallback):
         self.interrupted = threading.Event()
         self.best_return: float | None = extra.get("best_return")
         self._evaluated = int(extra.get("evaluated", 0))
-        self._stored = int(extra.get("stored", 0))
+        self._stored: int | None = extra.get("stored")  # None: not even the start is stored
+        self._tried = self._stored or 0
+        self._non_finite = 0
         self._elapsed_before = float(extra.get("elapsed_s", 0.0))
         self._began = time.perf_counter()
-        keep = self._stored
+        keep = self._stored or 0
         self._episodes = Table(folder.episodes, keep)
         self._evaluations = Table(folder.evaluations, keep)
 
@@ -225,11 +229,11 @@ class _Keeper(BaseCallback):
         if every and step // every > self._evaluated // every:
             self._evaluate(self.model)
         every = self.settings.checkpoint_every
-        if every and step // every > self._stored // every:
+        if every and step // every > self._tried // every:
             self._checkpoint(self.model)
         if self.interrupted.is_set():
             if self._stored != step:
-                self._checkpoint(self.model)
+                self._store(self.model)
             raise _Interrupted
         if self._time_limit_s is not None and time.perf_counter() - self._began > self._time_limit_s:
             raise _TimeUp
@@ -239,12 +243,17 @@ class _Keeper(BaseCallback):
             if "episode" in info:
                 self._note_episode(info["episode"], terminated=not info.get("TimeLimit.truncated", False))
             if info.get("non_finite"):
-                self.watcher.on_problem(
-                    f"Non-finite numbers from the environment at step {self.num_timesteps}: the episode was ended; "
-                    f"its last states are in {self.folder.path / 'non_finite.npz'}."
-                )
+                self._note_non_finite()
         self.watcher.on_step(self.num_timesteps, self.settings.total_steps)
         return True
+
+    def _note_non_finite(self) -> None:
+        self._non_finite += 1
+        if str(self._non_finite).rstrip("0") == "1":  # at 1, 10, 100, ...: an environment may do it all the time
+            self.watcher.on_problem(
+                f"Non-finite numbers from the environment at step {self.num_timesteps} (number {self._non_finite}): "
+                f"the episode was ended; the states before the first are in {self.folder.path / 'non_finite.npz'}."
+            )
 
     def _note_episode(self, episode: dict[str, Any], *, terminated: bool) -> None:
         step, total, length = self.num_timesteps, round(float(episode["r"]), 4), int(episode["l"])
@@ -294,18 +303,21 @@ class _Keeper(BaseCallback):
         self.watcher.on_evaluation(step, result, best)
 
     def _checkpoint(self, model: BaseAlgorithm) -> None:
-        before, self._stored = self._stored, model.num_timesteps
+        self._tried = model.num_timesteps
         try:
-            self.store.save(model, self._extra())
+            self._store(model)
         except CadenzaError as error:
-            self._stored = before if self.interrupted.is_set() else self._stored
             self.watcher.on_problem(f"{error} {error.advice}")
 
-    def _extra(self) -> dict[str, Any]:
+    def _store(self, model: BaseAlgorithm) -> None:
+        self.store.save(model, self._extra(model.num_timesteps))
+        self._stored = model.num_timesteps
+
+    def _extra(self, step: int) -> dict[str, Any]:
         return {
             "best_return": self.best_return,
             "evaluated": self._evaluated,
-            "stored": self._stored,
+            "stored": step,
             "elapsed_s": self.elapsed(),
         }
 
@@ -315,8 +327,7 @@ class _Keeper(BaseCallback):
         if self.settings.evaluate_every and self._evaluated != step:
             self._evaluate(model)
         if self._stored != step:
-            self._stored = step
-            self.store.save(model, self._extra())
+            self._store(model)
 
 
 def read_best(run: str | Path) -> dict[str, Any]:

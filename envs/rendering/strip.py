@@ -29,7 +29,8 @@ def write_frame_strip(film: Path | str, count: int) -> Path:
     frames = read_frames(film, indices)
     picture = frame_strip(list(frames), [f"{index / info['fps']:.1f} s" for index in indices])
     scale = min(1.0, MAX_WIDTH_PX / picture.shape[1])
-    picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    size = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
+    picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
     destination = film.with_suffix(".jpg")
     if not cv2.imwrite(str(destination), picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88]):
         raise CadenzaError(f"Cannot write {destination}.")
