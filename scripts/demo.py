@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cadenza.scripts.console import out
-from cadenza.scripts.parse import parse
+from cadenza.scripts.parse import options_of, parse
 
 if TYPE_CHECKING:
     from cadenza.agents.runs.evaluation import Evaluation
@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
     """Parse, train, measure, film."""
     options = parse(Demo, "demo", arguments)
     graphics = _graphics()  # before anything imports MuJoCo
-    from cadenza.agents.runs.settings import RunSettings, write_json
+    from cadenza.agents.runs.settings import RunSettings, provenance, write_json
     from cadenza.agents.runs.training import train
     from cadenza.scripts.progress import TrainingProgress
 
@@ -78,7 +78,16 @@ def main(arguments: list[str]) -> int:
     if graphics:
         out.print("[bold]4/4[/] filming before and after")
         _film(film, options, untrained, trained.act, trained.step)
-    write_json(options.run / _RECORD, {"before": before.to_dict(), "after": after.to_dict()})
+    record = {
+        "command": "cadenza demo",
+        "settings": options_of(options),
+        "step": trained.step,
+        "training_s": round(result.elapsed_s, 1),
+        "before": before.to_dict(),
+        "after": after.to_dict(),
+        **provenance(),
+    }
+    write_json(options.run / _RECORD, record)
     _conclude(before, after, [curve, *([film] if graphics else []), options.run])
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -67,3 +68,19 @@ def test_every_cadenza_command_in_the_docs_exists(repository: Path) -> None:
         if name not in COMMANDS
     ]
     assert unknown == []
+
+
+def test_results_quote_their_json(repository: Path) -> None:
+    """The figures of a results table are those of the JSON beside it."""
+    folder = repository / "docs" / "results"
+    evaluations = sorted(folder.glob("*-evaluation.json"))
+    assert evaluations
+    for file in evaluations:
+        figures = json.loads(file.read_text())
+        low, high = figures["return_ci95"]
+        mean, velocity = f"{figures['return_mean']:,.0f}", f"{figures['forward_velocity_mean']:.2f} m/s"
+        for page in (folder / "README.md", repository / "README.md"):
+            rows = [line for line in page.read_text().splitlines() if line.startswith("|") and file.name in line]
+            assert len(rows) == 1, f"{page.name} has {len(rows)} rows for {file.name}"
+            for text in (mean, velocity, f"{low:,.0f} to {high:,.0f}", f"n={figures['n']}", f"{figures['step']:,}"):
+                assert text in rows[0], f"{page.name}: {text} is not in the row of {file.name}"
