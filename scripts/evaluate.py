@@ -73,8 +73,9 @@ def main(arguments: list[str]) -> int:
             progress=lambda index, _: bar.update(task, completed=index + 1),
         )
     env.close()
+    source = options.source.name if options.source.is_absolute() else options.source  # no path of this machine
     record: dict[str, Any] = {
-        "command": f"cadenza evaluate {options.source.name} --episodes {options.episodes} --seed {options.seed}",
+        "command": f"cadenza evaluate {source} --episodes {options.episodes} --seed {options.seed}",
         "policy": policy.label,
         "env": env_id,
         "step": policy.step,
@@ -83,8 +84,8 @@ def main(arguments: list[str]) -> int:
         "wall_clock_s": round(time.perf_counter() - began, 2),
         **provenance(),
     }
+    write_result(options.json, record)  # first: a closed pipe must not cost the figures
     _print(policy.label, env_id, result)
-    write_result(options.json, record)
     return 0
 
 
