@@ -185,32 +185,30 @@ _SAYA = SymphonyConfig(
     deliberate_fall_steps=100,
 )
 
+_CPU = dataclasses.replace(
+    _S3,
+    summary="ours, for two CPU cores: small S3 with normalised observations, one update a step",
+    hidden_size=256,
+    critic_nodes=32,
+    batch_size=128,
+    gradient_steps=1,
+    learning_rate=3e-4,
+    buffer_size=300_000,
+    learning_starts=5_000,
+    prefill_repeats=False,
+    normalize_observations=True,
+)
+
 PRESETS: dict[str, SymphonyConfig] = {
-    "cpu": dataclasses.replace(
-        _S3,
-        summary="ours, for two CPU cores: small S3 with normalised observations, one update a step",
-        hidden_size=256,
-        critic_nodes=32,
-        batch_size=128,
-        gradient_steps=1,
-        learning_rate=3e-4,
-        buffer_size=300_000,
-        learning_starts=5_000,
-        prefill_repeats=False,
-        normalize_observations=True,
-    ),
+    "cpu": _CPU,
     "demo": dataclasses.replace(
-        _S3,
+        _CPU,
         summary="ours, for `make demo`: a quarter of cpu's work per step, to see learning within minutes",
         hidden_size=128,
         critic_nodes=16,
         batch_size=64,
-        gradient_steps=1,
-        learning_rate=3e-4,
         buffer_size=100_000,
         learning_starts=2_000,
-        prefill_repeats=False,
-        normalize_observations=True,
     ),
     "ed": _ED,
     "ed_paper": dataclasses.replace(
