@@ -6,7 +6,6 @@ stored and the updates it called for are done.
 
 from __future__ import annotations
 
-import json
 import logging
 import signal
 import threading
@@ -328,12 +327,3 @@ class _Keeper(BaseCallback):
             self._evaluate(model)
         if self._stored != step:
             self._store(model)
-
-
-def read_best(run: str | Path) -> dict[str, Any]:
-    """The evaluation that made ``best/`` of a run."""
-    path = RunFolder(run).best / "evaluation.json"
-    if not path.is_file():
-        raise CadenzaError(f"{run} has no best policy yet.", "It is stored at the first evaluation.")
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found

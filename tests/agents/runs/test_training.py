@@ -16,7 +16,7 @@ import pytest
 from cadenza.agents.runs.metrics import Table, read_table
 from cadenza.agents.runs.policies import open_policy
 from cadenza.agents.runs.settings import RunFolder, RunSettings
-from cadenza.agents.runs.training import read_best, resume, train
+from cadenza.agents.runs.training import resume, train
 from cadenza.envs.errors import CadenzaError
 
 Tiny = Callable[..., RunSettings]
@@ -142,7 +142,7 @@ def test_what_a_run_writes(tiny: Tiny, spy: Any, run_dir: Path) -> None:
     assert [float(row["return_mean"]) for row in evaluations] == [r.return_mean for _, r, _ in spy.evaluations]
     best = max(spy.evaluations, key=lambda told: told[1].return_mean)
     assert result.best_return == best[1].return_mean
-    assert read_best(run_dir)["step"] == best[0]
+    assert json.loads((run_dir / "best" / "evaluation.json").read_text())["step"] == best[0]
     assert [step for step, _, was_best in spy.evaluations if was_best][-1] == best[0]
     assert open_policy(run_dir).step == best[0]
     assert open_policy(run_dir, "last").step == 120
@@ -160,7 +160,7 @@ def test_the_best_policy_acts_as_it_was_evaluated(tiny: Tiny, run_dir: Path) -> 
     train(tiny(total_steps=120), run_dir)
     policy = open_policy(run_dir)
     again = evaluate(policy.act, make_env(policy.env_id, **policy.env_kwargs), episodes=1, seed=EVALUATION_SEED)
-    assert again.returns == read_best(run_dir)["returns"]
+    assert again.returns == json.loads((run_dir / "best" / "evaluation.json").read_text())["returns"]
 
 
 def test_same_seed_same_run(tiny: Tiny, same_runs: Any, tmp_path: Path) -> None:
