@@ -1,9 +1,8 @@
-"""The blocks of Symphony's networks, with the feed-forward block's backward pass in closed form.
+"""The modules of Symphony's networks.
 
-A block is Linear - LayerNorm - Linear - ReSine - Linear. Several blocks of one shape that read the same input (the
-three critics) are one module with a leading ``heads`` axis, so their products are batched. The closed form reuses the
-sine and the sigmoid of the forward pass, and skips the input gradients that nobody reads: autograd cannot know that
-only the action columns of a critic's input need one. ``tests/agents/symphony/test_networks.py`` holds it to autograd.
+A feed-forward block is Linear - LayerNorm - Linear - ReSine - Linear. Several blocks of one shape that read the same
+input (the three critics) are one module with a leading ``heads`` axis, so their products are batched. Its forward and
+backward passes are in :mod:`cadenza.agents.symphony.block`.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-LAYER_NORM_EPS = 1e-5
+from cadenza.agents.symphony.block import LAYER_NORM_EPS, BlockWeights, Saved, block_backward, block_forward
 
 
 def resine(x: Tensor, raw_scale: Tensor | None, raw_width: Tensor | None) -> Tensor:
@@ -98,8 +97,11 @@ class FeedForward(nn.Module):
         """x: (batch, in) -> (heads, batch, out)."""
         if not torch.is_grad_enabled():
             return self.reference_forward(x)
-        return _FeedForwardFunction.apply(
-            x,
+        return _FeedForwardFunction.apply(x, self.live_from, *self.weights())
+
+    def weights(self) -> BlockWeights:
+        """The parameters, in the order of their creation."""
+        return BlockWeights(
             self.weight1,
             self.bias1,
             self.norm_weight,
@@ -110,7 +112,6 @@ class FeedForward(nn.Module):
             self.raw_width,
             self.weight3,
             self.bias3,
-            self.live_from,
         )
 
     def reference_forward(self, x: Tensor) -> Tensor:
@@ -157,94 +158,23 @@ def _row(parameter: Tensor | None) -> Tensor | None:
 
 
 class _FeedForwardFunction(torch.autograd.Function):
-    """Forward and closed-form backward of :class:`FeedForward`; notation t = x/s, q = sigmoid(c sin t), f = sin t q."""
+    """:mod:`cadenza.agents.symphony.block` as one node of torch's graph."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight1: Tensor,
-        bias1: Tensor,
-        norm_weight: Tensor,
-        norm_bias: Tensor,
-        weight2: Tensor,
-        bias2: Tensor,
-        raw_scale: Tensor | None,
-        raw_width: Tensor | None,
-        weight3: Tensor,
-        bias3: Tensor,
-        live_from: int,
-    ) -> Tensor:
-        heads, _, hidden = weight1.shape
-        pre1 = torch.baddbmm(bias1.unsqueeze(1), x.unsqueeze(0).expand(heads, -1, -1), weight1)
-        normed, mean, rstd = torch.native_layer_norm(pre1, (hidden,), None, None, LAYER_NORM_EPS)
-        y1 = torch.addcmul(norm_bias.unsqueeze(1), normed, norm_weight.unsqueeze(1))
-        angle = torch.baddbmm(bias2.unsqueeze(1), y1, weight2)
-        scale = None if raw_scale is None else torch.sigmoid(raw_scale).unsqueeze(1)
-        slope = None if raw_width is None else (1 + torch.exp(-raw_width)).unsqueeze(1)
-        if scale is not None:
-            angle.div_(scale)
-        sine = torch.sin(angle)
-        gate = (sine * (1.5 if slope is None else slope)).sigmoid_()
-        y2 = sine * gate
-        if scale is not None:
-            y2.mul_(scale)
-        out = torch.baddbmm(bias3.unsqueeze(1), y2, weight3)
+    def forward(ctx: Any, x: Tensor, live_from: int, *weights: Tensor | None) -> Tensor:
+        block = BlockWeights(*weights)  # type: ignore[arg-type]
+        out, saved = block_forward(block, x)
         ctx.live_from = live_from
-        ctx.save_for_backward(
-            x, pre1, mean, rstd, normed, y1, angle, sine, gate, y2, scale, slope,
-            weight1, norm_weight, weight2, weight3,
-        )  # fmt: skip
+        ctx.save_for_backward(x, *saved, *weights)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        (grad_out,) = grad_outputs
-        (x, pre1, mean, rstd, normed, y1, angle, sine, gate, y2, scale, slope,
-         weight1, norm_weight, weight2, weight3) = ctx.saved_tensors  # fmt: skip
-        learns = ctx.needs_input_grad[1]
-        grad_weight1 = grad_bias1 = grad_norm_weight = grad_norm_bias = grad_weight2 = grad_bias2 = None
-        grad_raw_scale = grad_raw_width = grad_weight3 = grad_bias3 = grad_x = None
-
-        if learns:
-            grad_weight3 = torch.bmm(y2.transpose(1, 2), grad_out)
-            grad_bias3 = grad_out.sum(1)
-        grad_y2 = torch.bmm(grad_out, weight3.transpose(1, 2))
-
-        # dy/dx = cos t * q * (1 + c sin t (1 - q)); the bracket's second part also gives dy/dc.
-        rest = 1 - gate
-        turn = sine * rest
-        bracket = torch.add(turn, 1 / 1.5).mul_(1.5) if slope is None else (turn * slope).add_(1)
-        derivative = torch.cos(angle).mul_(gate).mul_(bracket)
-        grad_pre2 = grad_y2 * derivative
-        if learns:
-            if slope is not None:
-                # y = s f and df/dc = f sin t (1 - q), c = 1 + exp(-raw), dc/draw = -(c - 1).
-                grad_raw_width = torch.mul(y2, turn).mul_(grad_y2).sum(1) * (1 - slope).squeeze(1)
-            if scale is not None:
-                # dy/ds = f - t f' and ds/draw = s (1 - s); y2 = s f saves a pass.
-                scale_row = scale.squeeze(1)
-                along = torch.mul(grad_y2, y2).sum(1) * (1 - scale_row)
-                grad_raw_scale = along - torch.mul(grad_pre2, angle).sum(1) * (scale_row * (1 - scale_row))
-            grad_weight2 = torch.bmm(y1.transpose(1, 2), grad_pre2)
-            grad_bias2 = grad_pre2.sum(1)
-        grad_y1 = torch.bmm(grad_pre2, weight2.transpose(1, 2))
-
-        if learns:
-            grad_norm_weight = torch.mul(grad_y1, normed).sum(1)
-            grad_norm_bias = grad_y1.sum(1)
-        grad_normed = grad_y1.mul_(norm_weight.unsqueeze(1))
-        grad_pre1 = torch.ops.aten.native_layer_norm_backward(
-            grad_normed, pre1, (pre1.shape[-1],), mean, rstd, None, None, (True, False, False)
-        )[0]
-        if learns:
-            grad_weight1 = torch.matmul(x.t(), grad_pre1)
-            grad_bias1 = grad_pre1.sum(1)
-        if ctx.needs_input_grad[0]:
-            first = ctx.live_from
-            live = torch.bmm(grad_pre1, weight1[:, first:].transpose(1, 2)).sum(0)
-            grad_x = nn.functional.pad(live, (first, 0)) if first else live
-        return (
-            grad_x, grad_weight1, grad_bias1, grad_norm_weight, grad_norm_bias, grad_weight2, grad_bias2,
-            grad_raw_scale, grad_raw_width, grad_weight3, grad_bias3, None,
-        )  # fmt: skip
+        x, *rest = ctx.saved_tensors
+        saved, block = Saved(*rest[: len(Saved._fields)]), BlockWeights(*rest[len(Saved._fields) :])
+        learns = ctx.needs_input_grad[2]
+        live_from = ctx.live_from if ctx.needs_input_grad[0] else None
+        grad_x, gradients = block_backward(block, x, saved, grad_outputs[0], learns=learns, live_from=live_from)
+        if grad_x is not None and live_from:
+            grad_x = nn.functional.pad(grad_x, (live_from, 0))
+        return (grad_x, None, *gradients)

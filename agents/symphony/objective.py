@@ -1,11 +1,20 @@
-"""Symphony's loss: one scalar for actor, critics and feature extractor at once (arXiv 2512.10477, one backward)."""
+"""Symphony's loss (arXiv 2512.10477, one backward pass for actor, critics and feature extractor).
+
+The loss is the sum of two branches that meet in one number per sample, the critics' target:
+
+- the **actor branch** plays the next action, has the target critics value it, and gives that number, the advantage and
+  the swaddling losses;
+- the **critic branch** values the stored action and compares.
+
+The target carries no gradient, so each branch has a backward pass of its own, and the two can run at the same time
+(:mod:`cadenza.agents.symphony.branches`). Their gradients added up are the gradient of the sum.
+"""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
+from torch import Tensor, no_grad, tanh
 
 from cadenza.agents.symphony.losses import rehae, rehse, resistance_loss, swaddling, temporal_advantage
 from cadenza.agents.symphony.policy import SymphonyPolicy
@@ -29,24 +38,46 @@ class Loss(NamedTuple):
     """B' of shape (batch, actions), detached."""
 
 
-def symphony_loss(policy: SymphonyPolicy, batch: Batch, noise: Tensor | None = None) -> Loss:
-    """The loss of one update on a batch of raw observations.
+class ActorBranch(NamedTuple):
+    """What the next state gives."""
+
+    loss: Tensor
+    """swaddling - advantage; its gradient reaches the actor and, where there is one, the feature extractor."""
+    target_value: Tensor
+    """y, the critics' target, shape (batch, 1), detached."""
+    advantage: Tensor
+    swaddling: Tensor
+    value_trace: Tensor
+    next_scale: Tensor
+    next_resistance: Tensor
+
+
+class CriticForward(NamedTuple):
+    """What the stored state and action give before the target is known."""
+
+    values: Tensor
+    """(batch, Nq)."""
+    reward_loss: Tensor
+
+
+def actor_branch(policy: SymphonyPolicy, batch: Batch, noise: Tensor | None = None) -> ActorBranch:
+    """Steps 1 to 3 of an update and the actor's part of step 4.
 
     Args:
         policy: in training mode.
-        batch: transitions; rewards already divided by r_bar.
+        batch: raw observations; rewards already divided by r_bar.
         noise: N of shape (batch, actions) for a'; drawn from the policy's generator when None.
     """
     config = policy.config
-    obs, next_obs = policy.normalized(batch.observations), policy.normalized(batch.next_observations)
+    next_obs = policy.normalized(batch.next_observations)
 
     # 1. The next action, its value under the target critics.
     next_action, next_scale, next_resistance = policy.actor(policy.critic.z(next_obs))
     if noise is None:
         noise = policy.bounded_noise(next_action, 0.5 if config.noiseless else config.noise_std)
-    next_action = torch.tanh(next_scale * next_action + noise)
+    next_action = tanh(next_scale * next_action + noise)
     target = policy.critic_target
-    with torch.no_grad():
+    with no_grad():
         target_z = target.z(next_obs)
         latent = target.predict_reward(target_z, next_action)[0] if config.feature_extractor else None
     next_value = target.value(target.values(target_z, next_action, latent))
@@ -68,24 +99,52 @@ def symphony_loss(policy: SymphonyPolicy, batch: Batch, noise: Tensor | None = N
     bootstrap = next_value_fixed - swaddle.detach() if config.swaddling_in_target else next_value_fixed
     target_value = rewards + config.gamma * (1.0 - batch.terminals) * bootstrap
 
-    # 4. The loss.
-    z = policy.critic.z(obs)
-    online_latent, reward_loss = None, obs.new_zeros(())
-    if config.feature_extractor:
-        online_latent, predicted = policy.critic.predict_reward(z, batch.actions)
-        reward_loss = rehse(predicted - batch.rewards)
-    values = policy.critic.values(z, batch.actions, online_latent)
+    # 4. The actor's losses.
     advantage = rehae(temporal_advantage(next_value, trace))
-    critic_loss = rehse(values - target_value)
     swaddle_loss = swaddle.mean() + resistance_loss(resistance, config.swaddling_reduction).mean()
-    total = critic_loss - advantage + swaddle_loss + reward_loss
-    return Loss(
-        total,
+    return ActorBranch(
+        swaddle_loss - advantage,
+        target_value,
         advantage.detach(),
-        critic_loss.detach(),
         swaddle_loss.detach(),
-        reward_loss.detach(),
         trace.mean(),
         next_scale.detach(),
         next_resistance.detach(),
     )
+
+
+def critic_forward(policy: SymphonyPolicy, batch: Batch) -> CriticForward:
+    """The online critics' values of the stored pairs, and the reward network's loss (0 without one)."""
+    obs = policy.normalized(batch.observations)
+    z = policy.critic.z(obs)
+    latent, reward_loss = None, obs.new_zeros(())
+    if policy.config.feature_extractor:
+        latent, predicted = policy.critic.predict_reward(z, batch.actions)
+        reward_loss = rehse(predicted - batch.rewards)
+    return CriticForward(policy.critic.values(z, batch.actions, latent), reward_loss)
+
+
+def critic_loss(forward: CriticForward, target_value: Tensor) -> Tensor:
+    """ReHSE(q(s, a) - y), without the reward network's loss."""
+    return rehse(forward.values - target_value)
+
+
+def combine(actor: ActorBranch, critic: Tensor, reward: Tensor) -> Loss:
+    """Both branches as one loss."""
+    return Loss(
+        actor.loss + critic + reward,
+        actor.advantage,
+        critic.detach(),
+        actor.swaddling,
+        reward.detach(),
+        actor.value_trace,
+        actor.next_scale,
+        actor.next_resistance,
+    )
+
+
+def symphony_loss(policy: SymphonyPolicy, batch: Batch, noise: Tensor | None = None) -> Loss:
+    """The loss of one update; arguments as for :func:`actor_branch`."""
+    actor = actor_branch(policy, batch, noise)
+    forward = critic_forward(policy, batch)
+    return combine(actor, critic_loss(forward, actor.target_value), forward.reward_loss)

@@ -14,6 +14,7 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 from cadenza.agents.symphony.losses import fading_weights
 from cadenza.agents.symphony.networks import FeedForward, FourierSeries, GradientDropout
@@ -92,6 +93,10 @@ class CriticStack(nn.Module):
         weights = torch.as_tensor(fading_weights(config.critic_weights, config.value_count), dtype=torch.float32)
         self.register_buffer("value_weights", weights, persistent=False)
 
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """Those the actor depends on too: the feature extractor's."""
+        return [] if self.extractor is None else [*self.extractor.parameters(), *self.z_norm.parameters()]
+
     def z(self, obs: Tensor) -> Tensor:
         """State features, shape (batch, obs + k); the observation itself without an extractor."""
         return obs if self.extractor is None else self.z_norm(torch.cat([obs, self.extractor(obs)], -1))
@@ -123,6 +128,8 @@ class SymphonyPolicy(BasePolicy):
         lr_schedule: Stable-Baselines3's learning-rate schedule.
         config: the resolved settings.
         generator: source of acting and update noise.
+        critic_generator: source of the critics' gradient dropout. Its own, because actor and critics may run beside
+            each other, where the order of draws from a common source would be chance.
     """
 
     value_trace: Tensor
@@ -134,6 +141,7 @@ class SymphonyPolicy(BasePolicy):
         lr_schedule: Schedule,
         config: SymphonyConfig,
         generator: torch.Generator | None = None,
+        critic_generator: torch.Generator | None = None,
     ):
         super().__init__(observation_space, action_space, squash_output=True)
         obs_size, action_size = spaces.flatdim(observation_space), spaces.flatdim(action_space)
@@ -141,10 +149,11 @@ class SymphonyPolicy(BasePolicy):
         self.generator = generator
         self.action_size = action_size
         self.normalizer = ObservationNormalizer(obs_size, config.normalize_clip)
-        output = self._dropout(config.gradient_dropout == "output")
-        latent = self._dropout(config.gradient_dropout == "latent")
+        output = self._dropout(config.gradient_dropout == "output", critic_generator)
+        latent = self._dropout(config.gradient_dropout == "latent", critic_generator)
         self.critic = CriticStack(obs_size, action_size, config, (output, latent))
-        self.actor = Actor(self.critic.z_size, action_size, config, output)
+        actor_output = self._dropout(config.gradient_dropout == "output", generator)
+        self.actor = Actor(self.critic.z_size, action_size, config, actor_output)
         self.critic_target = CriticStack(obs_size, action_size, config, (nn.Identity(), nn.Identity()))
         self.critic_target.load_state_dict(self.critic.state_dict())
         self.critic_target.requires_grad_(False).eval()
@@ -152,8 +161,8 @@ class SymphonyPolicy(BasePolicy):
         self.register_buffer("value_trace", torch.zeros(()))
         self.optimizer = self._make_optimizer(float(lr_schedule(1)))
 
-    def _dropout(self, active: bool) -> nn.Module:
-        return GradientDropout(self.config.gradient_dropout_p, self.generator) if active else nn.Identity()
+    def _dropout(self, active: bool, generator: torch.Generator | None) -> nn.Module:
+        return GradientDropout(self.config.gradient_dropout_p, generator) if active else nn.Identity()
 
     def _make_optimizer(self, learning_rate: float) -> torch.optim.AdamW:
         """AdamW with beta1 = alpha, beta2 = 1 - tau and no bias correction (see :data:`SETTLED_STEP`)."""
@@ -218,6 +227,42 @@ class SymphonyPolicy(BasePolicy):
         return _DeterministicActor(self)
 
     # ------------------------------------------------------------------ learning
+
+    def actor_gradients(self, loss: Tensor) -> list[Tensor]:
+        """Gradients of the actor branch: of the actor's parameters, then of those it shares with the critics."""
+        return list(torch.autograd.grad(loss, [*self.actor.parameters(), *self.critic.shared_parameters()]))
+
+    def critic_gradients(self, loss: Tensor) -> list[Tensor]:
+        """Gradients of the critic branch, of all the critics' parameters."""
+        return list(torch.autograd.grad(loss, list(self.critic.parameters())))
+
+    def share_gradients(self, actor: list[Tensor], critic: list[Tensor]) -> None:
+        """Add what the actor branch gave to shared parameters to the critic branch's; drop it from ``actor``."""
+        shared = self.critic.shared_parameters()
+        if not shared:
+            return
+        place = {id(parameter): index for index, parameter in enumerate(self.critic.parameters())}
+        for parameter, gradient in zip(shared, actor[-len(shared) :], strict=True):
+            critic[place[id(parameter)]].add_(gradient)
+        del actor[-len(shared) :]
+
+    def step_actor(self, gradients: list[Tensor]) -> None:
+        """AdamW step of the actor's parameters."""
+        self._step(list(self.actor.parameters()), gradients)
+
+    def step_critics(self, gradients: list[Tensor]) -> None:
+        """AdamW step of the critics' parameters."""
+        self._step(list(self.critic.parameters()), gradients)
+
+    @torch.no_grad()
+    def _step(self, parameters: list[nn.Parameter], gradients: list[Tensor]) -> None:
+        # One optimiser object holds the state; its functional form steps the part of it that is ready.
+        group, state = self.optimizer.param_groups[0], [self.optimizer.state[p] for p in parameters]
+        adamw(
+            list(parameters), gradients, [s["exp_avg"] for s in state], [s["exp_avg_sq"] for s in state], [],
+            [s["step"] for s in state], fused=True, amsgrad=False, beta1=group["betas"][0], beta2=group["betas"][1],
+            lr=group["lr"], weight_decay=group["weight_decay"], eps=group["eps"], maximize=False,
+        )  # fmt: skip
 
     @torch.no_grad()
     def update_target(self) -> None:

@@ -82,6 +82,8 @@ class SymphonyConfig:
     gradient_steps: int = 3
     """Updates per call of train(), i.e. per environment step with train_freq = 1."""
     train_freq: int = 1
+    overlap: bool = True
+    """Step the environments while the learner updates: actions are one update older (with train_freq = 1)."""
     deliberate_fall_steps: int = 50
     """Within this many steps of the artificial time limit the scaled action is zeroed and only noise remains, so that
     the episode ends in a true terminal. 0 = off."""

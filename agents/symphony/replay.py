@@ -1,8 +1,8 @@
 """The Fading Replay Buffer: a ring whose sampling probability depends on a transition's age (arXiv 2512.10477).
 
-A draw costs one binary search in a table made once, O(log N), and neither adding nor sampling allocates per step. The
-paper's repeated fill (the exploration transitions copied until all N slots are taken) is kept as an index, not as
-copies: a slot points at an exploration transition until the ring first writes it.
+A draw is O(1) from a table whose size does not depend on N (``ages.py``), and neither adding nor sampling allocates per
+step. The paper's repeated fill (the exploration transitions copied until all N slots are taken) is not copied: a slot
+that the ring has not written yet shows the exploration transition that would stand there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
-from cadenza.agents.symphony.losses import age_probabilities
+from cadenza.agents.symphony.ages import AgeSampler, AgeScratch
 
 _TERMINAL, _SPARED, _WRITTEN = 1, 2, 4  # bits of a slot's flags
 
@@ -84,16 +84,16 @@ class FadingReplayBuffer(ReplayBuffer):
         self._records = np.empty((rows, 2 * self.obs_size + self.action_dim), dtype=np.dtype(storage))
         self._rewards = np.zeros(rows, dtype=np.float32)
         self._flags = np.zeros(rows, dtype=np.uint8)
+        self._numbers = self._records.reshape(-1)
         self._limit = float(np.finfo(self._records.dtype).max)
-        self._cumulative = torch.from_numpy(np.cumsum(age_probabilities(age_law, buffer_size)))
-        self._cumulative /= float(self._cumulative[-1])
-        self._row_of_slot: NDArray[np.int64] | None = None
+        self._sampler = AgeSampler(age_law, buffer_size)
         self._generator = np.random.default_rng(seed)
         self._scratch: _Scratch | None = None
         self.reward_scale = 1.0
         """r_bar, the mean absolute reward of the exploration; rewards leave the buffer divided by it."""
         self.exploring = True
         self._repeated = 0
+        self._unwritten = 0  # slots that still show an exploration transition
         self._writes = 0
         self._fill_mark = -1
 
@@ -118,15 +118,17 @@ class FadingReplayBuffer(ReplayBuffer):
             np.clip(np.reshape(next_obs[i], -1), -self._limit, self._limit, out=record[d : 2 * d], casting="unsafe")
             record[2 * d :] = np.reshape(action[i], -1)
             self._rewards[slot] = reward[i]
+            if self._unwritten and not self._flags[slot] & _WRITTEN:
+                self._unwritten -= 1
             self._flags[slot] = _WRITTEN | (_TERMINAL if done[i] and not truncated else 0)
-            if self._row_of_slot is not None:
-                self._row_of_slot[slot] = slot
             self._advance()
 
     def _next_slot(self) -> int:
         """The slot to write. A terminal transition met here for the first time is passed over and marked (spared)."""
         while self.full:
-            row = self.pos if self._row_of_slot is None else int(self._row_of_slot[self.pos])
+            row = self.pos
+            if self._unwritten and not self._flags[row] & _WRITTEN:
+                row = self.buffer_size + row % self._repeated
             if not self._flags[row] & _TERMINAL or self._flags[self.pos] & _SPARED:
                 break
             self._flags[self.pos] |= _SPARED
@@ -157,13 +159,8 @@ class FadingReplayBuffer(ReplayBuffer):
         self._flags[home] = self._flags[:count]
         self._repeated = count
         self._fill_mark = self._writes
-        self._map_slots()
+        self._unwritten = self.buffer_size - count if count else 0
         self.pos, self.full = 0, True
-
-    def _map_slots(self) -> None:
-        slots = np.arange(self.buffer_size)
-        written = (self._flags[: self.buffer_size] & _WRITTEN).astype(bool)
-        self._row_of_slot = np.where(written, slots, self.buffer_size + slots % max(self._repeated, 1))
 
     # ------------------------------------------------------------------ sampling
 
@@ -173,31 +170,30 @@ class FadingReplayBuffer(ReplayBuffer):
             self._scratch = _Scratch(batch_size, self._records, self.obs_size, self.device)
         s = self._scratch
         rows = self._draw_rows(s)
-        np.take(self._records, rows, axis=0, out=s.stored, mode="clip")
+        # One number of every record first: the processor overlaps these cache misses, but not those of whole rows.
+        np.multiply(rows, self._records.shape[1], out=s.firsts)
+        np.take(self._numbers, s.firsts, out=s.touched, mode="clip")
         np.take(self._rewards, rows, out=s.rewards, mode="clip")
         np.take(self._flags, rows, out=s.flags, mode="clip")
+        np.take(self._records, rows, axis=0, out=s.stored, mode="clip")
         np.multiply(s.rewards, 1.0 / self.reward_scale, out=s.rewards)
         np.bitwise_and(s.flags, _TERMINAL, out=s.flags)
         return s.to_device()
 
     def _draw_rows(self, s: _Scratch) -> NDArray[np.int64]:
-        self._generator.random(out=s.uniform_np)
-        torch.searchsorted(self._cumulative, s.uniform, right=True, out=s.ages)
-        stored = self.size()
-        if stored < self.buffer_size:
-            # The law runs over what is stored: a uniform point inside the drawn cell of N, scaled down to the count.
-            self._generator.random(out=s.uniform_np)
-            np.add(s.uniform_np, s.ages_np, out=s.uniform_np)
-            np.multiply(s.uniform_np, stored / self.buffer_size, out=s.uniform_np)
-            np.copyto(s.ages_np, s.uniform_np, casting="unsafe")
-        np.minimum(s.ages_np, stored - 1, out=s.ages_np)
+        rows = self._sampler.draw(self._generator, self.size(), s.draw)
         if not self.full:
-            return s.ages_np
-        np.add(s.ages_np, self.pos, out=s.ages_np)
-        np.remainder(s.ages_np, self.buffer_size, out=s.ages_np)
-        if self._row_of_slot is None:
-            return s.ages_np
-        return np.take(self._row_of_slot, s.ages_np, out=s.rows_np, mode="clip")
+            return rows
+        np.add(rows, self.pos, out=rows)
+        np.remainder(rows, self.buffer_size, out=rows)
+        if self._unwritten:
+            np.take(self._flags, rows, out=s.flags, mode="clip")
+            np.bitwise_and(s.flags, _WRITTEN, out=s.flags)
+            np.equal(s.flags, 0, out=s.unwritten)
+            np.remainder(rows, self._repeated, out=s.firsts)
+            np.add(s.firsts, self.buffer_size, out=s.firsts)
+            np.copyto(rows, s.firsts, where=s.unwritten)
+        return rows
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples:
         """Stable-Baselines3's form of :meth:`sample_batch`, as fresh tensors."""
@@ -223,9 +219,8 @@ class FadingReplayBuffer(ReplayBuffer):
         """Forget everything, exploration included."""
         super().reset()
         self._flags[:] = 0
-        self._row_of_slot = None
         self.exploring, self.reward_scale = True, 1.0
-        self._repeated, self._writes, self._fill_mark = 0, 0, -1
+        self._repeated, self._unwritten, self._writes, self._fill_mark = 0, 0, 0, -1
 
     # ------------------------------------------------------------------ checkpoints
 
@@ -274,9 +269,8 @@ class FadingReplayBuffer(ReplayBuffer):
         self._repeated, self._writes = int(state["repeated"]), int(state["writes"])
         self._fill_mark = int(state["fill_mark"])
         self._generator.bit_generator.state = state["generator"]
-        self._row_of_slot = None
-        if self._repeated:
-            self._map_slots()
+        written = self._flags[: self.buffer_size] & _WRITTEN
+        self._unwritten = self.buffer_size - int(np.count_nonzero(written)) if self._repeated else 0
 
 
 class _Scratch:
@@ -285,11 +279,10 @@ class _Scratch:
     def __init__(self, batch_size: int, records: NDArray[Any], obs_size: int, device: torch.device):
         self.batch_size = batch_size
         self.device = device
-        self.uniform = torch.empty(batch_size, dtype=torch.float64)
-        self.uniform_np = self.uniform.numpy()
-        self.ages = torch.empty(batch_size, dtype=torch.int64)
-        self.ages_np = self.ages.numpy()
-        self.rows_np = np.empty(batch_size, dtype=np.int64)
+        self.draw = AgeScratch(batch_size)
+        self.firsts = np.empty(batch_size, dtype=np.int64)
+        self.unwritten = np.empty(batch_size, dtype=np.bool_)
+        self.touched = np.empty(batch_size, dtype=records.dtype)
         stored = torch.from_numpy(np.empty((batch_size, records.shape[1]), dtype=records.dtype))
         self.stored = stored.numpy()
         self.flags = np.empty(batch_size, dtype=np.uint8)

@@ -17,15 +17,27 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.type_aliases import (
+    GymEnv,
+    MaybeCallback,
+    RolloutReturn,
+    Schedule,
+    TrainFreq,
+    TrainFrequencyUnit,
+)
 from stable_baselines3.common.utils import check_for_correct_spaces
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
 
 import cadenza.envs  # noqa: F401 - makes our ids known to gymnasium.make
 from cadenza.agents.symphony import storage
-from cadenza.agents.symphony.objective import Loss, symphony_loss
+from cadenza.agents.symphony.branches import Pair
+from cadenza.agents.symphony.fused import FusedUpdate, fusible
+from cadenza.agents.symphony.objective import Loss, actor_branch, combine, critic_forward, critic_loss
 from cadenza.agents.symphony.policy import SymphonyPolicy
 from cadenza.agents.symphony.presets import SymphonyConfig, resolve_config
 from cadenza.agents.symphony.replay import Batch, FadingReplayBuffer
+from cadenza.agents.symphony.rollout import PendingStep
 
 _LOG_EVERY_UPDATES = 100
 
@@ -40,6 +52,8 @@ class Symphony(OffPolicyAlgorithm):
         env: a Gymnasium environment or id, or a VecEnv, with a Box observation space and a bounded Box action space.
         preset: a name of :data:`cadenza.agents.symphony.PRESETS`.
         tensorboard_log, verbose, device, seed, stats_window_size: as in Stable-Baselines3.
+        branches: whether actor and critics learn beside each other (``together``) or ``in_turn``; ``auto`` measures.
+            The numbers are the same; only the speed differs.
         overrides: any field of :class:`~cadenza.agents.symphony.presets.SymphonyConfig`, e.g. ``learning_rate`` (also a
             schedule), ``batch_size``, ``buffer_size``, ``learning_starts``, ``tau``, ``gamma``, ``gradient_steps``.
 
@@ -63,6 +77,7 @@ class Symphony(OffPolicyAlgorithm):
         seed: int | None = None,
         device: torch.device | str = "auto",
         stats_window_size: int = 100,
+        branches: str = "auto",
         _init_setup_model: bool = True,
         **overrides: Any,
     ):
@@ -70,6 +85,7 @@ class Symphony(OffPolicyAlgorithm):
         if callable(learning_rate):
             overrides = {**overrides, "learning_rate": float(learning_rate(1.0))}
         self.preset = preset
+        self._branches = branches
         self.config: SymphonyConfig = resolve_config(preset, overrides)
         config = self.config
         super().__init__(
@@ -103,10 +119,18 @@ class Symphony(OffPolicyAlgorithm):
     def _setup_model(self) -> None:
         # Second moments underflow into denormals, on which these processors are slow.
         torch.set_flush_denormal(True)
-        torch_seed, replay_seed = (int(s) for s in np.random.SeedSequence(self.seed).generate_state(2, np.uint64))
-        self.generator = torch.Generator(device=self.device).manual_seed(torch_seed % 2**63)
+        seeds = [int(s) for s in np.random.SeedSequence(self.seed).generate_state(3, np.uint64)]
+        replay_seed = seeds[1]
+        self.generator = torch.Generator(device=self.device).manual_seed(seeds[0] % 2**63)
+        self.critic_generator = torch.Generator(device=self.device).manual_seed(seeds[2] % 2**63)
         config = self.config
-        self.policy_kwargs = {"config": config, "generator": self.generator}
+        self.policy_kwargs = {
+            "config": config,
+            "generator": self.generator,
+            "critic_generator": self.critic_generator,
+        }
+        self._pending = PendingStep()
+        self.branches = Pair(self._branches if self.device.type == "cpu" else "in_turn")
         self.replay_buffer_kwargs = {
             "age_law": config.age_law,
             "storage": config.storage,
@@ -116,6 +140,7 @@ class Symphony(OffPolicyAlgorithm):
         super()._setup_model()
         self.policy.initialize_optimizer()
         self.actor = self.policy.actor
+        self._fused = FusedUpdate(self.policy) if fusible(self.policy) else None
 
     # ------------------------------------------------------------------ acting
 
@@ -156,6 +181,57 @@ class Symphony(OffPolicyAlgorithm):
             scaled = np.clip(scaled + action_noise(), -1, 1)
         return self.policy.unscale_action(scaled), scaled
 
+    def learn(self, total_timesteps: int, callback: MaybeCallback = None, **arguments: Any) -> Self:  # type: ignore[override]
+        """Stable-Baselines3's; a step under way when it ends early is waited for and dropped."""
+        try:
+            return super().learn(total_timesteps, callback, **arguments)
+        finally:
+            self._pending.abandon()
+
+    def collect_rollouts(
+        self,
+        env: VecEnv,
+        callback: BaseCallback,
+        train_freq: TrainFreq,
+        replay_buffer: Any,
+        action_noise: ActionNoise | None = None,
+        learning_starts: int = 0,
+        log_interval: int | None = None,
+    ) -> RolloutReturn:
+        """Store the step under way and start the next, which runs during the update that follows.
+
+        With ``config.overlap`` off, or several steps between updates, Stable-Baselines3's way.
+        """
+        if not self.config.overlap or train_freq != TrainFreq(1, TrainFrequencyUnit.STEP):
+            return super().collect_rollouts(
+                env, callback, train_freq, replay_buffer, action_noise, learning_starts, log_interval
+            )
+        self.policy.set_training_mode(False)
+        steps = episodes = 0
+        if self._pending.under_way:
+            buffer_actions, (new_obs, rewards, dones, infos) = self._pending.fetch()
+            steps = env.num_envs
+            self.num_timesteps += steps
+            callback.update_locals(locals())
+            if not callback.on_step():
+                return RolloutReturn(steps, episodes, continue_training=False)
+            self._update_info_buffer(infos, dones)
+            self._store_transition(replay_buffer, buffer_actions, new_obs, rewards, dones, infos)
+            self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
+            episodes = int(dones.sum())
+            for index in dones.nonzero()[0]:
+                self._episode_num += 1
+                if action_noise is not None:
+                    action_noise.reset(**({"indices": [index]} if env.num_envs > 1 else {}))
+                if log_interval is not None and self._episode_num % log_interval == 0:
+                    self.dump_logs()
+            callback.on_rollout_end()
+        # Everything is stored and nothing is under way: callbacks may evaluate, save or stop here.
+        callback.on_rollout_start()
+        if self.num_timesteps < self._total_timesteps:
+            self._pending.start(env, *self._sample_action(learning_starts, action_noise, env.num_envs))
+        return RolloutReturn(steps, episodes, continue_training=True)
+
     def _store_transition(
         self, replay_buffer: Any, buffer_action: Any, new_obs: Any, reward: Any, dones: Any, infos: Any
     ) -> None:
@@ -182,15 +258,32 @@ class Symphony(OffPolicyAlgorithm):
 
     def update(self, batch: Batch) -> Loss:
         """One gradient step on ``batch``, then the target's Polyak step."""
-        policy = self.policy
-        loss = symphony_loss(policy, batch)
-        policy.optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()
+        policy, pair = self.policy, self.branches
         policy.anneal_epsilon()
-        policy.optimizer.step()
-        policy.update_target()
-        policy.value_trace.copy_(loss.value_trace)
-        return loss
+        pair.begin_update()
+        if self._fused is not None:
+            loss = self._fused(batch, pair)
+            pair.end_update()
+            return loss
+        actor, forward = pair.run(lambda: actor_branch(policy, batch), lambda: critic_forward(policy, batch))
+
+        def improve_critics() -> tuple[Tensor, list[Tensor]]:
+            critic = critic_loss(forward, actor.target_value)
+            return critic, policy.critic_gradients(critic + forward.reward_loss)
+
+        actor_gradients, (critic, critic_gradients) = pair.run(
+            lambda: policy.actor_gradients(actor.loss), improve_critics
+        )
+        policy.share_gradients(actor_gradients, critic_gradients)
+
+        def step_critics() -> None:
+            policy.step_critics(critic_gradients)
+            policy.update_target()
+
+        pair.run(lambda: policy.step_actor(actor_gradients), step_critics)
+        policy.value_trace.copy_(actor.value_trace)
+        pair.end_update()
+        return combine(actor, critic, forward.reward_loss)
 
     def _crossed(self, every: int) -> bool:
         """Whether the last rollout (of all environments) passed a multiple of ``every``."""
@@ -227,14 +320,15 @@ class Symphony(OffPolicyAlgorithm):
     def get_extra_state(self) -> dict[str, Any]:
         """What a bit-exact continuation needs beside :meth:`get_parameters` and the replay buffer; JSON-able."""
         return {
-            "generator": self.generator.get_state().numpy().tobytes().hex(),
+            "generator": _state_of(self.generator),
+            "critic_generator": _state_of(self.critic_generator),
             "episode_steps": self._episode_steps.tolist(),
         }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Restore :meth:`get_extra_state`."""
-        raw = np.frombuffer(bytes.fromhex(state["generator"]), dtype=np.uint8).copy()
-        self.generator.set_state(torch.from_numpy(raw))
+        _restore(self.generator, state["generator"])
+        _restore(self.critic_generator, state["critic_generator"])
         self._episode_steps = np.asarray(state["episode_steps"], dtype=np.int64)
 
     def save(
@@ -320,6 +414,14 @@ class Symphony(OffPolicyAlgorithm):
     def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
         """Read a replay buffer written by :meth:`save_replay_buffer` into this agent's buffer."""
         storage.read_replay(path, self.replay_buffer)
+
+
+def _state_of(generator: torch.Generator) -> str:
+    return generator.get_state().numpy().tobytes().hex()
+
+
+def _restore(generator: torch.Generator, state: str) -> None:
+    generator.set_state(torch.from_numpy(np.frombuffer(bytes.fromhex(state), dtype=np.uint8).copy()))
 
 
 def _check_spaces(observation_space: spaces.Space, action_space: spaces.Space) -> None:

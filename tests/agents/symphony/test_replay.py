@@ -183,6 +183,40 @@ def test_sampling_allocates_nothing_that_grows() -> None:
     assert peak - before < 4096
 
 
+def test_nothing_beside_the_stored_arrays_grows_with_capacity() -> None:
+    def beside(size: int) -> int:
+        tracemalloc.start()
+        buffer = make(size, prefill_capacity=10)
+        for tag in range(10):
+            push(buffer, tag)
+        buffer.finish_exploration(repeat=True)
+        buffer.sample_batch(16)
+        held = tracemalloc.get_traced_memory()[0] - sum(array.nbytes for array in buffer.storage().values())
+        tracemalloc.stop()
+        return held
+
+    assert abs(beside(400_000) - beside(40_000)) < 40_000  # a byte per slot would be nine times as much
+
+
+def test_copy_made_in_the_middle_of_the_fill_shows_the_same_transitions() -> None:
+    buffer, copy = (make(20, prefill_capacity=6, age_law="uniform") for _ in range(2))
+    for step in range(15):
+        if step == 6:
+            buffer.finish_exploration(repeat=True)
+        push(buffer, step, done=step == 1)  # slots 1, 7, 13 and 19 show terminal 1; 7 is passed over
+    for name, array in buffer.storage().items():
+        for start, stop in buffer.dirty_slots_since(0):
+            copy.storage()[name][start:stop] = array[start:stop]
+    # Nine writes since the fill took slots 0, 2-6 and 8-10; the rest still shows slot % 6.
+    assert stored_tags(buffer) == {*range(6, 15), *(slot % 6 for slot in (1, 7, *range(11, 20)))}
+    copy.set_extra_state(json.loads(json.dumps(buffer.get_extra_state())))
+    for tag in range(100, 130):  # both go through the end of the fill alike
+        assert np.array_equal(tags(buffer, 64), tags(copy, 64))
+        push(buffer, tag)
+        push(copy, tag)
+    assert stored_tags(buffer) == set(range(110, 130))
+
+
 def test_same_seed_draws_the_same_rows() -> None:
     first, second = make(50), make(50)
     for tag in range(50):

@@ -1,0 +1,135 @@
+"""The compiled update against torch's autograd and AdamW, and the branches against themselves in turn."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from cadenza.agents.symphony.block import compiled
+from cadenza.agents.symphony.branches import Pair
+from cadenza.agents.symphony.fused import FusedUpdate, fusible
+from cadenza.agents.symphony.objective import actor_branch, symphony_loss
+from cadenza.agents.symphony.policy import SymphonyPolicy
+from cadenza.agents.symphony.presets import PRESETS, resolve_config
+from cadenza.agents.symphony.replay import Batch
+
+OBS, ACT, ROWS = 19, 4, 32
+VARIANTS = [
+    ("cpu", {}),
+    ("s3", {}),
+    ("se", {"swaddling_reduction": "sum"}),
+    ("ed", {"noiseless": True}),
+    ("s3", {"value_trace": "mean", "critic_weights": "bell"}),
+]
+
+pytestmark = pytest.mark.skipif(compiled() is None, reason="numba is missing or switched off")
+
+
+def make_policy(preset: str, **overrides: object) -> SymphonyPolicy:
+    torch.manual_seed(3)
+    config = resolve_config(preset, {"hidden_size": 40, "critic_nodes": 8, "batch_size": ROWS, **overrides})
+    policy = SymphonyPolicy(
+        spaces.Box(-np.inf, np.inf, (OBS,)), spaces.Box(-1, 1, (ACT,)), lambda _: config.learning_rate, config=config
+    )
+    policy.initialize_optimizer()
+    with torch.no_grad():
+        for p in policy.critic_target.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+        # Wide enough that scale and resistance reach their clamps in some samples.
+        policy.actor.net.weight3.mul_(12)
+        policy.value_trace.fill_(0.7)
+        if config.normalize_observations:
+            policy.normalizer.update(torch.randn(OBS), 0.2 + torch.rand(OBS))
+    return policy
+
+
+def make_batch(seed: int = 9) -> tuple[Batch, torch.Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    draw = lambda *shape: torch.randn(*shape, generator=g)  # noqa: E731
+    terminals = (torch.arange(ROWS) % 5 == 0).float().unsqueeze(1)
+    batch = Batch(3 * draw(ROWS, OBS), torch.tanh(draw(ROWS, ACT)), draw(ROWS, OBS), 1 + draw(ROWS, 1), terminals)
+    return batch, (draw(ROWS, ACT) / math.e).clamp(-1, 1)
+
+
+def torch_update(policy: SymphonyPolicy, batch: Batch, noise: torch.Tensor) -> None:
+    loss = symphony_loss(policy, batch, noise)
+    policy.optimizer.zero_grad()
+    loss.total.backward()
+    policy.optimizer.step()
+    policy.update_target()
+    policy.value_trace.copy_(loss.value_trace)
+
+
+@pytest.mark.parametrize(("preset", "overrides"), VARIANTS)
+def test_one_update_equals_autograd_and_torchs_adamw(preset: str, overrides: dict[str, object]) -> None:
+    ours = make_policy(preset, **overrides)
+    exact = copy.deepcopy(ours).double()
+    batch, noise = make_batch()
+    expected = symphony_loss(exact, Batch(*(t.double() for t in batch)), noise.double())
+    assert fusible(ours)
+    got = FusedUpdate(ours)(batch, Pair("in_turn"), noise)
+    for name in ("total", "advantage", "critic", "swaddling", "value_trace"):
+        assert getattr(got, name).item() == pytest.approx(getattr(expected, name).item(), rel=2e-5, abs=1e-6), name
+    assert torch.allclose(got.next_scale.double(), expected.next_scale, atol=1e-6)
+    assert torch.allclose(got.next_resistance.double(), expected.next_resistance, atol=1e-6)
+
+    # After one step from zero moments m = (1 - beta1) g: every gradient can be read off, free of the optimiser's root.
+    exact.optimizer.zero_grad()
+    expected.total.backward()
+    beta1 = ours.optimizer.param_groups[0]["betas"][0]
+    for (name, parameter), reference in zip(ours.named_parameters(), exact.parameters(), strict=True):
+        if not parameter.requires_grad:
+            continue
+        gradient = ours.optimizer.state[parameter]["exp_avg"].double() / (1 - beta1)
+        largest = reference.grad.abs().max()
+        assert torch.allclose(gradient, reference.grad, rtol=1e-4, atol=1e-6 * max(1.0, largest.item())), name
+
+
+@pytest.mark.parametrize(("preset", "overrides"), VARIANTS)
+def test_many_updates_stay_with_torch(preset: str, overrides: dict[str, object]) -> None:
+    ours = make_policy(preset, **overrides)
+    theirs = copy.deepcopy(ours)
+    update, pair = FusedUpdate(ours), Pair("in_turn")
+    for seed in range(20):
+        batch, noise = make_batch(seed)
+        update(batch, pair, noise)
+        torch_update(theirs, batch, noise)
+    for (name, p), q in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
+        # A parameter moves by about the rate per step whatever its gradient: rounding decides where that is tiny.
+        assert torch.allclose(p, q[1], atol=3 * ours.config.learning_rate, rtol=1e-3), name
+    assert torch.allclose(ours.value_trace, theirs.value_trace, rtol=1e-4)
+
+
+def test_branches_beside_each_other_give_the_same_bits() -> None:
+    alone, beside = make_policy("cpu"), make_policy("cpu")
+    first, second = FusedUpdate(alone), FusedUpdate(beside)
+    in_turn, together = Pair("in_turn"), Pair("together")
+    for seed in range(30):
+        batch, noise = make_batch(seed)
+        first(batch, in_turn, noise)
+        second(batch, together, noise)
+    for p, q in zip(alone.state_dict().values(), beside.state_dict().values(), strict=True):
+        assert torch.equal(p, q)
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_what_has_no_compiled_update_is_known(preset: str) -> None:
+    small = {"hidden_size": 16, "critic_nodes": 8}
+    policy = make_policy(preset, **small)
+    plain = policy.config.gradient_dropout == "none" and not policy.config.feature_extractor
+    assert fusible(policy) == plain
+    assert not fusible(policy.double())
+
+
+def test_a_branch_that_fails_is_not_waited_for_forever() -> None:
+    policy = make_policy("cpu")
+    batch, noise = make_batch()
+    wrong = batch._replace(observations=batch.observations[:, :-1])
+    pair = Pair("together")
+    with pytest.raises(RuntimeError):
+        FusedUpdate(policy)(wrong, pair, noise)
+    FusedUpdate(policy)(batch, pair, noise)
+    assert math.isfinite(actor_branch(policy, batch, noise).loss.item())
