@@ -80,9 +80,9 @@ def block_backward(
     grad_out: Tensor,
     *,
     learns: bool = True,
-    live_from: int | None = None,
+    live: int | None = None,
 ) -> tuple[Tensor | None, tuple[Tensor | None, ...]]:
-    """Gradients of the input columns from ``live_from`` on (None: of no column), and of every parameter.
+    """Gradients of the first ``live`` input columns (None: of no column), and of every parameter.
 
     Args:
         block: the parameters.
@@ -90,7 +90,7 @@ def block_backward(
         saved: its second result.
         grad_out: (heads, batch, out).
         learns: whether the parameters' gradients are wanted; they are all None otherwise.
-        live_from: first input column whose gradient is wanted.
+        live: how many of the first input columns need a gradient.
     """
     grad_y2 = torch.bmm(grad_out, block.weight3.transpose(1, 2))
     backward = _back_between if _compiles(x) is None else _back_between_compiled
@@ -102,8 +102,8 @@ def block_backward(
         grad_weight3 = torch.bmm(saved.y2.transpose(1, 2), grad_out)
         gradients = (grad_weight1, *inner, grad_weight3, grad_out.sum(1))
     grad_x = None
-    if live_from is not None:
-        grad_x = torch.bmm(grad_pre1, block.weight1[:, live_from:].transpose(1, 2)).sum(0)
+    if live is not None:
+        grad_x = torch.bmm(grad_pre1, block.weight1[:, :live].transpose(1, 2)).sum(0)
     return grad_x, gradients
 
 

@@ -41,7 +41,7 @@ class _Next(NamedTuple):
     """What the actor branch keeps from its forward to its backward pass."""
 
     inputs: Tensor
-    """[s', a'] (batch, obs + A)."""
+    """[a', s'] (batch, A + live observations)."""
     actor: Saved
     target: Saved
     heads: Tensor
@@ -51,6 +51,7 @@ class _Next(NamedTuple):
     target_value: NDArray[np.float32]
     sums: NDArray[np.float32]
     resistance: Tensor
+    previous: Tensor
 
 
 class _Now(NamedTuple):
@@ -69,11 +70,24 @@ class FusedUpdate:
 
         self.kernels = loss_kernels
         self.policy = policy
-        self.obs_size = policy.critic.z_size
         self.weights = policy.critic.value_weights.numpy()
-        self.actor = policy.actor.net.weights()
-        self.critics = policy.critic.critics.weights()
-        self.target = policy.critic_target.critics.weights()
+        self.actions = policy.action_size
+        self.live = policy.critic.z_size
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take in new normaliser statistics.
+
+        Trailing observations that never varied (the Gymnasium humanoid has 84) are zero for the networks, so their
+        columns need no work.
+        """
+        policy = self.policy
+        if policy.config.normalize_observations:
+            varying = policy.normalizer.inverse_std.nonzero()
+            self.live = int(varying[-1]) + 1 if len(varying) else 1
+        self.actor = _cut(policy.actor.net.weights(), self.live)
+        self.critics = _cut(policy.critic.critics.weights(), self.actions + self.live)
+        self.target = _cut(policy.critic_target.critics.weights(), self.actions + self.live)
 
     def __call__(self, batch: Batch, pair: Pair, noise: Tensor | None = None) -> Loss:
         """One gradient step on ``batch``, then the target's Polyak step."""
@@ -82,23 +96,23 @@ class FusedUpdate:
             lambda: self._improve_actor(after), lambda: self._critic_gradients(after, now)
         )
         # The target critics are read by the actor branch until here.
-        self._step(self.critics, critic_gradients, self.target)
         policy = self.policy
+        self._step(policy.critic.critics.weights(), critic_gradients, policy.critic_target.critics.weights())
         policy.value_trace.fill_(float(after.sums[1]))
         return self._loss(after, losses, critic)
 
     def _inputs(self, obs: Tensor, actions: Tensor) -> Tensor:
-        """[normalised observation, action] (batch, obs + A)."""
-        policy, size = self.policy, self.obs_size
-        inputs = torch.empty(len(obs), size + actions.shape[1])
-        inputs[:, size:] = actions
+        """[action, normalised live observations] (batch, A + live)."""
+        policy, size = self.policy, self.live
+        inputs = torch.empty(len(obs), self.actions + size)
+        inputs[:, : self.actions] = actions
+        live = inputs[:, self.actions :]
         if policy.config.normalize_observations:
-            live = inputs[:, :size]
             normalizer = policy.normalizer
-            torch.sub(obs, normalizer.mean, out=live)
-            live.mul_(normalizer.inverse_std).clamp_(-normalizer.limit, normalizer.limit)
+            torch.sub(obs[:, :size], normalizer.mean[:size], out=live)
+            live.mul_(normalizer.inverse_std[:size]).clamp_(-normalizer.limit, normalizer.limit)
         else:
-            inputs[:, :size] = obs
+            live.copy_(obs)
         return inputs
 
     @torch.no_grad()  # which holds for one thread
@@ -107,10 +121,10 @@ class FusedUpdate:
         if noise is None:
             noise = policy.bounded_noise(batch.actions, 0.5 if config.noiseless else config.noise_std)
         inputs = self._inputs(batch.next_observations, batch.actions)
-        raw, actor = block_forward(self.actor, inputs[:, : self.obs_size])
+        raw, actor = block_forward(self.actor, inputs[:, self.actions :])
         heads, action = torch.empty_like(raw[0]), torch.empty_like(noise)
         k.head_forward(raw[0].numpy(), noise.numpy(), config.clamp_epsilon, heads.numpy(), action.numpy())
-        inputs[:, self.obs_size :] = action
+        inputs[:, : self.actions] = action
         values, target = block_forward(self.target, inputs)
         ordered, order = values.transpose(0, 1).reshape(len(inputs), -1).sort(dim=-1)
         rewards = batch.rewards[:, 0]
@@ -122,9 +136,11 @@ class FusedUpdate:
         k.bootstrap(
             ordered.numpy(), self.weights, rewards.numpy(), batch.terminals[:, 0].numpy(),
             float(policy.value_trace), ALPHA, config.gamma, QT_FLOOR, config.value_trace == "mean",
-            target_value, grad_value, sums,
+            config.advantage_scale == "spread", target_value, grad_value, sums,
         )  # fmt: skip
-        return _Next(inputs, actor, target, heads, action, order, grad_value, target_value, sums, resistance)
+        return _Next(
+            inputs, actor, target, heads, action, order, grad_value, target_value, sums, resistance, batch.actions
+        )
 
     @torch.no_grad()
     def _now(self, batch: Batch) -> _Now:
@@ -134,22 +150,23 @@ class FusedUpdate:
 
     @torch.no_grad()
     def _improve_actor(self, after: _Next) -> NDArray[np.float32]:
-        """Backward pass of the actor branch and the actor's step; [swaddling loss, mean S, mean B]."""
-        config, k = self.policy.config, self.kernels
+        """Backward pass of the actor branch and the actor's step; [swaddling loss, mean S, mean B, smoothness]."""
+        policy, config, k = self.policy, self.policy.config, self.kernels
         heads, action = after.heads, after.action
         grad_values = torch.empty(len(self.target.weight3), len(action), self.target.weight3.shape[2])
         k.scatter_value_gradient(after.order.numpy(), self.weights, after.grad_value, grad_values.numpy())
         grad_action, _ = block_backward(
-            self.target, after.inputs, after.target, grad_values, learns=False, live_from=self.obs_size
+            self.target, after.inputs, after.target, grad_values, learns=False, live=self.actions
         )
         assert grad_action is not None
-        grad_raw, losses = torch.empty_like(heads), np.empty(3, np.float32)
+        grad_raw, losses = torch.empty_like(heads), np.empty(4, np.float32)
         k.head_backward(
             heads.numpy(), action.numpy(), grad_action.numpy(), config.clamp_epsilon,
-            config.swaddling_reduction == "sum", grad_raw.numpy(), losses,
+            config.swaddling_reduction == "sum", after.previous.numpy(), config.smoothness_weight,
+            grad_raw.numpy(), losses,
         )  # fmt: skip
-        _, gradients = block_backward(self.actor, after.inputs[:, : self.obs_size], after.actor, grad_raw[None])
-        self._step(self.actor, gradients, None)
+        _, gradients = block_backward(self.actor, after.inputs[:, self.actions :], after.actor, grad_raw[None])
+        self._step(policy.actor.net.weights(), gradients, None)
         return losses
 
     @torch.no_grad()
@@ -167,21 +184,26 @@ class FusedUpdate:
             if parameter is None or gradient is None:
                 continue
             state = policy.optimizer.state[parameter]
-            arrays = [_flat(x) for x in (parameter, gradient, state["exp_avg"], state["exp_avg_sq"])]
-            if target is None:
-                k.adamw(*arrays, *numbers)
-            else:
-                copy = target[index]
-                assert copy is not None
-                k.adamw_with_target(*arrays, _flat(copy), *numbers, policy.config.tau)
+            copy = None if target is None else target[index]
+            whole = [parameter, gradient, state["exp_avg"], state["exp_avg_sq"], *([] if copy is None else [copy])]
+            parts = [whole]
+            if gradient.shape != parameter.shape:
+                # Of the first layer only the rows of live inputs: the others' gradients are zero.
+                parts = [[x[head, : gradient.shape[1]] for x in whole] for head in range(len(parameter))]
+            for part in parts:
+                arrays = [x.detach().numpy().reshape(-1) for x in part]
+                if copy is None:
+                    k.adamw(*arrays, *numbers)
+                else:
+                    k.adamw_with_target(*arrays, *numbers, policy.config.tau)
 
     def _loss(self, after: _Next, losses: NDArray[np.float32], critic: float) -> Loss:
-        advantage, trace, swaddling = (float(x) for x in (*after.sums, losses[0]))
+        advantage, trace, swaddling, smoothness = (float(x) for x in (*after.sums, losses[0], losses[3]))
         action_size = after.action.shape[1]
         epsilon = self.policy.config.clamp_epsilon
         scale = after.heads[:, action_size : 2 * action_size].abs().clamp_(epsilon, 1.0 - epsilon)
         return Loss(
-            torch.tensor(swaddling - advantage + critic),
+            torch.tensor(swaddling - advantage + smoothness + critic),
             torch.tensor(advantage),
             torch.tensor(critic),
             torch.tensor(swaddling),
@@ -192,5 +214,6 @@ class FusedUpdate:
         )
 
 
-def _flat(x: Tensor) -> NDArray[np.float32]:
-    return x.detach().numpy().reshape(-1)
+def _cut(block: BlockWeights, inputs: int) -> BlockWeights:
+    """The block on its first ``inputs`` inputs; shares memory."""
+    return block._replace(weight1=block.weight1[:, :inputs])

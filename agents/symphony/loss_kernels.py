@@ -37,7 +37,7 @@ def head_forward(raw: Array, noise: Array, epsilon: float, heads: Array, action:
 @_careful
 def head_backward(
     heads: Array, action: Array, grad_action: Array, epsilon: float, summed: bool,
-    grad_raw: Array, losses: Array,
+    previous: Array, smoothness: float, grad_raw: Array, losses: Array,
 ) -> None:  # fmt: skip
     """Gradient of swaddling - advantage for the actor's output.
 
@@ -47,10 +47,14 @@ def head_backward(
         grad_action: of the loss, (batch, A), strided as it comes.
         epsilon: of the clamp.
         summed: whether swaddling is summed over action dimensions rather than averaged.
+        previous: the stored action before, (batch, A), strided as it comes.
+        smoothness: weight of the mean squared change from ``previous``.
         grad_raw: (batch, 3A), written.
-        losses: [swaddling loss, mean S, mean B], written.
+        losses: [swaddling loss, mean S, mean B, weighted smoothness loss], written.
     """
     B, N = action.shape
+    pull = _f(2) * _f(smoothness) / _f(B * N)
+    change = 0.0
     low, high = _f(epsilon), _f(1) - _f(epsilon)
     weight = _f(1) / _f(B) if summed else _f(1) / _f(B * N)
     loss, scales, resistances = 0.0, 0.0, 0.0
@@ -64,6 +68,11 @@ def head_backward(
             scales += s
             resistances += b
             grad_u = grad_action[i, j] * (_f(1) - action[i, j] * action[i, j])
+            if smoothness > 0:
+                calm = np.tanh(s * a)
+                away = calm - previous[i, j]
+                change += away * away
+                grad_u += pull * away * (_f(1) - calm * calm)
             grad_s = grad_u * a + weight * (_f(2) / (_f(1) - e * e) * e / (b * s) + b * (log_s + _f(1)))
             # The exponent 1/b is taken without gradient.
             grad_b = weight * (s * log_s + _f(4) * b / (_f(1) - b * b * b * b))
@@ -78,12 +87,14 @@ def head_backward(
     losses[0] = weight * loss
     losses[1] = scales / (B * N)
     losses[2] = resistances / (B * N)
+    losses[3] = _f(smoothness) * change / (B * N)
 
 
 @_careful
 def bootstrap(
     ordered: Array, weights: Array, rewards: Array, terminals: Array, previous: float, alpha: float,
-    gamma: float, floor: float, shared_trace: bool, target: Array, grad_value: Array, sums: Array,
+    gamma: float, floor: float, shared_trace: bool, by_spread: bool,
+    target: Array, grad_value: Array, sums: Array,
 ) -> None:  # fmt: skip
     """Target of the critics, and the gradient of -advantage.
 
@@ -97,6 +108,7 @@ def bootstrap(
         gamma: discount.
         floor: least |Q_T| that is divided by.
         shared_trace: one Q_T for the batch (Saya) rather than one per sample.
+        by_spread: divide the advantage by the standard deviation of the values rather than by |Q_T|.
         target: y, (batch,), written.
         grad_value: gradient of -advantage for q', (batch,), written.
         sums: [advantage, mean of Q_T], written.
@@ -111,11 +123,15 @@ def bootstrap(
         mean += value
         target[i] = rewards[i] + _f(gamma) * (_f(1) - terminals[i]) * value
     mean /= _f(B)
+    square: Any = _f(0)
+    for i in range(B):
+        square += (grad_value[i] - mean) * (grad_value[i] - mean)
+    spread = np.sqrt(square / _f(B))
     advantage, traces = 0.0, 0.0
     for i in range(B):
         value = grad_value[i]
         trace = _f(alpha) * _f(previous) + (_f(1) - _f(alpha)) * (mean if shared_trace else value)
-        size = max(abs(trace), _f(floor))
+        size = max(spread if by_spread else abs(trace), _f(floor))
         e = (value - trace) / size
         h = np.tanh(_f(0.5) * e)
         advantage += abs(e) * h

@@ -54,9 +54,14 @@ def resistance_loss(resistance: Tensor, reduction: str = "mean") -> Tensor:
     return terms.mean(-1, keepdim=True) if reduction == "mean" else terms.sum(-1, keepdim=True)
 
 
-def temporal_advantage(next_value: Tensor, trace: Tensor) -> Tensor:
-    """(q' - Q_T)/|Q_T|, the normalised advantage; |Q_T| is floored at :data:`QT_FLOOR`."""
-    return (next_value - trace) / trace.abs().clamp_min(QT_FLOOR)
+def temporal_advantage(next_value: Tensor, trace: Tensor, scale: str = "trace") -> Tensor:
+    """(q' - Q_T)/|Q_T|, the normalised advantage; |Q_T| is floored at :data:`QT_FLOOR`.
+
+    ``scale="spread"`` (ours) divides by the standard deviation of q' over the batch instead. Values grow to many times
+    their spread while the agent learns to survive, and the paper's gradient shrinks with 1/|Q_T|; this one does not.
+    """
+    size = next_value.detach().std(correction=0) if scale == "spread" else trace.abs()
+    return (next_value - trace) / size.clamp_min(QT_FLOOR)
 
 
 def fading_weights(law: str, count: int) -> NDArray[np.float64]:

@@ -69,7 +69,7 @@ class FeedForward(nn.Module):
         in_size, hidden_size, out_size: i, h, o.
         heads: number of parallel blocks.
         activation: ``scaled``, ``width`` or ``scaled_width`` ReSine.
-        live_from: first input column whose gradient anybody needs; earlier columns get zeros.
+        live: how many of the first input columns need a gradient (None: all); the others get zeros.
     """
 
     def __init__(
@@ -80,11 +80,11 @@ class FeedForward(nn.Module):
         *,
         heads: int = 1,
         activation: str = "scaled",
-        live_from: int = 0,
+        live: int | None = None,
     ):
         super().__init__()
         self.in_size, self.hidden_size, self.out_size, self.heads = in_size, hidden_size, out_size, heads
-        self.live_from = live_from
+        self.live = in_size if live is None else live
         self.weight1, self.bias1 = _linear_parameters(heads, in_size, hidden_size)
         self.norm_weight = nn.Parameter(torch.ones(heads, hidden_size))
         self.norm_bias = nn.Parameter(torch.zeros(heads, hidden_size))
@@ -97,7 +97,7 @@ class FeedForward(nn.Module):
         """x: (batch, in) -> (heads, batch, out)."""
         if not torch.is_grad_enabled():
             return self.reference_forward(x)
-        return _FeedForwardFunction.apply(x, self.live_from, *self.weights())
+        return _FeedForwardFunction.apply(x, self.live, *self.weights())
 
     def weights(self) -> BlockWeights:
         """The parameters, in the order of their creation."""
@@ -161,10 +161,10 @@ class _FeedForwardFunction(torch.autograd.Function):
     """:mod:`cadenza.agents.symphony.block` as one node of torch's graph."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, live_from: int, *weights: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, live: int, *weights: Tensor | None) -> Tensor:
         block = BlockWeights(*weights)  # type: ignore[arg-type]
         out, saved = block_forward(block, x)
-        ctx.live_from = live_from
+        ctx.live = live
         ctx.save_for_backward(x, *saved, *weights)
         return out
 
@@ -173,8 +173,8 @@ class _FeedForwardFunction(torch.autograd.Function):
         x, *rest = ctx.saved_tensors
         saved, block = Saved(*rest[: len(Saved._fields)]), BlockWeights(*rest[len(Saved._fields) :])
         learns = ctx.needs_input_grad[2]
-        live_from = ctx.live_from if ctx.needs_input_grad[0] else None
-        grad_x, gradients = block_backward(block, x, saved, grad_outputs[0], learns=learns, live_from=live_from)
-        if grad_x is not None and live_from:
-            grad_x = nn.functional.pad(grad_x, (live_from, 0))
+        live = ctx.live if ctx.needs_input_grad[0] else None
+        grad_x, gradients = block_backward(block, x, saved, grad_outputs[0], learns=learns, live=live)
+        if grad_x is not None and live < x.shape[1]:
+            grad_x = nn.functional.pad(grad_x, (0, x.shape[1] - live))
         return (grad_x, None, *gradients)

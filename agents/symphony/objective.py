@@ -42,7 +42,7 @@ class ActorBranch(NamedTuple):
     """What the next state gives."""
 
     loss: Tensor
-    """swaddling - advantage; its gradient reaches the actor and, where there is one, the feature extractor."""
+    """swaddling - advantage (+ smoothness); its gradient reaches the actor and a feature extractor, if there is one."""
     target_value: Tensor
     """y, the critics' target, shape (batch, 1), detached."""
     advantage: Tensor
@@ -75,7 +75,8 @@ def actor_branch(policy: SymphonyPolicy, batch: Batch, noise: Tensor | None = No
     next_action, next_scale, next_resistance = policy.actor(policy.critic.z(next_obs))
     if noise is None:
         noise = policy.bounded_noise(next_action, 0.5 if config.noiseless else config.noise_std)
-    next_action = tanh(next_scale * next_action + noise)
+    pre_squash = next_scale * next_action
+    next_action = tanh(pre_squash + noise)
     target = policy.critic_target
     with no_grad():
         target_z = target.z(next_obs)
@@ -100,10 +101,13 @@ def actor_branch(policy: SymphonyPolicy, batch: Batch, noise: Tensor | None = No
     target_value = rewards + config.gamma * (1.0 - batch.terminals) * bootstrap
 
     # 4. The actor's losses.
-    advantage = rehae(temporal_advantage(next_value, trace))
+    advantage = rehae(temporal_advantage(next_value, trace, config.advantage_scale))
     swaddle_loss = swaddle.mean() + resistance_loss(resistance, config.swaddling_reduction).mean()
+    loss = swaddle_loss - advantage
+    if config.smoothness_weight:
+        loss = loss + config.smoothness_weight * (tanh(pre_squash) - batch.actions).square().mean()
     return ActorBranch(
-        swaddle_loss - advantage,
+        loss,
         target_value,
         advantage.detach(),
         swaddle_loss.detach(),

@@ -68,7 +68,7 @@ class CriticStack(nn.Module):
     """Three critics and all their values depend on: (s, a) -> (batch, Nq).
 
     With ``config.feature_extractor`` (Saya): z(s) = RMSNorm([s, F(s)]), the reward network R on [a, z] with a latent of
-    width k before its scalar output, and za = RMSNorm([a, z, latent*]); the critics read za, else [s, a].
+    width k before its scalar output, and za = RMSNorm([a, z, latent*]); the critics read za, else [a, s].
     """
 
     value_weights: Tensor
@@ -85,10 +85,10 @@ class CriticStack(nn.Module):
             self.reward_net = FeedForward(action_size + self.z_size, h, k, activation=config.resine)
             self.reward_out = nn.Linear(k, 1)
             self.za_norm = nn.RMSNorm(action_size + self.z_size + k)
-            critic_in, live_from = action_size + self.z_size + k, 0
+            critic_in, live = action_size + self.z_size + k, None
         else:
-            critic_in, live_from = obs_size + action_size, obs_size
-        self.critics = FeedForward(critic_in, h, n, heads=3, activation=config.resine, live_from=live_from)
+            critic_in, live = action_size + obs_size, action_size
+        self.critics = FeedForward(critic_in, h, n, heads=3, activation=config.resine, live=live)
         self.output_dropout, self.latent_dropout = dropouts
         weights = torch.as_tensor(fading_weights(config.critic_weights, config.value_count), dtype=torch.float32)
         self.register_buffer("value_weights", weights, persistent=False)
@@ -109,7 +109,7 @@ class CriticStack(nn.Module):
     def values(self, z: Tensor, action: Tensor, latent: Tensor | None) -> Tensor:
         """All critic values, (batch, Nq). ``latent`` is :meth:`predict_reward`'s; its gradient is stopped here."""
         if self.extractor is None:
-            features = torch.cat([z, action], -1)
+            features = torch.cat([action, z], -1)
         else:
             assert latent is not None
             features = self.za_norm(torch.cat([action, z, latent.detach()], -1))

@@ -56,6 +56,12 @@ class SymphonyConfig:
     """Law of the fixed weights on the sorted critic values: S3's tanh or Saya's one-sided bell."""
     value_trace: Literal["sample", "mean"] = "sample"
     """Q_T per sample with its mean carried on (S3), or one scalar (Saya)."""
+    advantage_scale: Literal["trace", "spread"] = "trace"
+    """What the advantage is divided by: |Q_T| (the paper), or the standard deviation of q' over the batch (ours)."""
+
+    smoothness_weight: float = 0.0
+    """Weight of the mean squared difference between the noise-free next action and the stored action before it (ours,
+    after CAPS, Mysore et al. 2021, whose temporal term compares two noise-free actions). 0 = off, as in the paper."""
 
     # Optimiser
     learning_rate: float = 1e-4
@@ -141,6 +147,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "swaddling_reduction": ("mean", "sum"),
     "critic_weights": ("tanh", "bell"),
     "value_trace": ("sample", "mean"),
+    "advantage_scale": ("trace", "spread"),
     "age_law": ("tanh", "bell", "power_law", "uniform"),
     "storage": ("float16", "float32"),
 }

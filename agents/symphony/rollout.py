@@ -21,7 +21,7 @@ class PendingStep:
     def __init__(self) -> None:
         self._executor: ThreadPoolExecutor | None = None
         self._future: Future[Any] | None = None
-        self._actions: NDArray[Any] | None = None
+        self._actions: tuple[NDArray[Any], NDArray[Any]] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # a copy has nothing under way
@@ -38,15 +38,15 @@ class PendingStep:
         """Step ``env`` with ``actions``; ``buffer_actions`` are kept for :meth:`fetch`."""
         if self._executor is None:
             self._executor = ThreadPoolExecutor(1, "environments")
-        self._actions = buffer_actions
+        self._actions = actions, buffer_actions
         self._future = self._executor.submit(env.step, actions)
 
-    def fetch(self) -> tuple[NDArray[Any], tuple[Any, ...]]:
-        """Wait for the step: the buffer's actions and what ``env.step`` returned (or raised)."""
+    def fetch(self) -> tuple[NDArray[Any], NDArray[Any], tuple[Any, ...]]:
+        """Wait for the step: its actions, the buffer's actions and what ``env.step`` returned (or raised)."""
         assert self._future is not None
         assert self._actions is not None
         future, self._future = self._future, None
-        return self._actions, future.result()
+        return *self._actions, future.result()
 
     def abandon(self) -> None:
         """Wait for a step under way and forget it; its error too, as another one is on its way up."""

@@ -209,7 +209,8 @@ class Symphony(OffPolicyAlgorithm):
         self.policy.set_training_mode(False)
         steps = episodes = 0
         if self._pending.under_way:
-            buffer_actions, (new_obs, rewards, dones, infos) = self._pending.fetch()
+            # Callbacks find these names where Stable-Baselines3 has them.
+            actions, buffer_actions, (new_obs, rewards, dones, infos) = self._pending.fetch()
             steps = env.num_envs
             self.num_timesteps += steps
             callback.update_locals(locals())
@@ -298,6 +299,8 @@ class Symphony(OffPolicyAlgorithm):
             torch.as_tensor(mean, dtype=dtype, device=self.device),
             torch.as_tensor(std, dtype=dtype, device=self.device),
         )
+        if self._fused is not None:
+            self._fused.refresh()
 
     def _record(self, loss: Loss) -> None:
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
@@ -313,6 +316,12 @@ class Symphony(OffPolicyAlgorithm):
         self.logger.record("train/reward_scale", self.replay_buffer.reward_scale)
 
     # ------------------------------------------------------------------ saving
+
+    def set_parameters(self, *arguments: Any, **keywords: Any) -> None:
+        """Stable-Baselines3's."""
+        super().set_parameters(*arguments, **keywords)
+        if self._fused is not None:
+            self._fused.refresh()
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []

@@ -23,6 +23,8 @@ VARIANTS = [
     ("se", {"swaddling_reduction": "sum"}),
     ("ed", {"noiseless": True}),
     ("s3", {"value_trace": "mean", "critic_weights": "bell"}),
+    ("cpu", {"advantage_scale": "spread"}),
+    ("cpu", {"smoothness_weight": 0.5}),
 ]
 
 pytestmark = pytest.mark.skipif(compiled() is None, reason="numba is missing or switched off")
@@ -101,6 +103,25 @@ def test_many_updates_stay_with_torch(preset: str, overrides: dict[str, object])
         # A parameter moves by about the rate per step whatever its gradient: rounding decides where that is tiny.
         assert torch.allclose(p, q[1], atol=3 * ours.config.learning_rate, rtol=1e-3), name
     assert torch.allclose(ours.value_trace, theirs.value_trace, rtol=1e-4)
+
+
+def test_trailing_constant_observations_cost_nothing_and_change_nothing() -> None:
+    ours, theirs = make_policy("cpu"), make_policy("cpu")
+    for policy in (ours, theirs):
+        std = torch.ones(OBS)
+        std[-6:] = 0.0
+        std[3] = 0.0  # not trailing: stays in
+        policy.normalizer.update(torch.zeros(OBS), std)
+    update = FusedUpdate(ours)
+    assert update.live == OBS - 6
+    before = ours.actor.net.weight1.clone()
+    for seed in range(5):
+        batch, noise = make_batch(seed)
+        update(batch, Pair("in_turn"), noise)
+        torch_update(theirs, batch, noise)
+    assert torch.equal(ours.actor.net.weight1[:, -6:], before[:, -6:])
+    obs = make_batch(7)[0].observations
+    assert torch.allclose(ours.act(obs, 0.0), theirs.act(obs, 0.0), atol=1e-4)
 
 
 def test_branches_beside_each_other_give_the_same_bits() -> None:

@@ -93,7 +93,7 @@ class Rewrite:
         return self.block(torch.cat([a, z], 1), stack + ".reward_net.")
 
     def q(self, z, a, stack):
-        x = torch.cat([z, a], 1)
+        x = torch.cat([a, z], 1)
         if self.c.feature_extractor:
             x = self.rms(torch.cat([a, z, self.latent(z, a, stack).detach()], 1), stack + ".za_norm")
         return torch.cat([self.block(x, stack + ".critics.", head) for head in range(3)], 1)
