@@ -71,10 +71,12 @@ def set_env_state(env: gym.Env, state: dict[str, Any]) -> None:
     """Put ``env``, made the same way as the saved one, into ``state``.
 
     Raises:
-        EnvStateError: the wrappers or the model differ from those of the saved environment.
+        EnvStateError: the wrappers or the model differ from those of the saved environment (a wrapper that only
+            watches may be new).
     """
-    layers = list(_layers(env))
-    here, saved = [type(layer).__name__ for layer in layers], [layer["class"] for layer in state["layers"]]
+    saved = [layer["class"] for layer in state["layers"]]
+    layers = _layers_saved_as(saved, list(_layers(env)))
+    here = [type(layer).__name__ for layer in layers]
     data = _mujoco_data(env)
     if here != saved or (data is None) != (state["mujoco"] is None):
         raise EnvStateError(
@@ -93,6 +95,19 @@ def _layers(env: gym.Env) -> Iterator[gym.Env]:
     while isinstance(env, gym.Wrapper):
         env = env.env
         yield env
+
+
+def _layers_saved_as(saved: list[str], layers: list[gym.Env]) -> list[gym.Env]:
+    """``layers`` without those that call themselves ``optional_layer`` and were not there when the state was saved.
+
+    Such a wrapper only watches: runs of before it existed go on with a new one.
+    """
+    kept: list[gym.Env] = []
+    for layer in layers:
+        expected = saved[len(kept)] if len(kept) < len(saved) else ""
+        if type(layer).__name__ == expected or not getattr(type(layer), "optional_layer", False):
+            kept.append(layer)
+    return kept
 
 
 def _set_attributes(layer: gym.Env, entry: dict[str, Any]) -> None:

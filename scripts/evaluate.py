@@ -10,16 +10,31 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from cadenza.envs.errors import CadenzaError
-from cadenza.scripts.console import out, write_result
+from cadenza.scripts.console import escape, out, write_result
 from cadenza.scripts.parse import parse
 
 if TYPE_CHECKING:
     from cadenza.agents.runs.evaluation import Evaluation
 
 
+# Metric, what it is called, factor, decimals.
+_MOTOR_ROWS = (
+    ("saturated_share", "commands beyond 95 % of the range [%]", 100.0, 1),
+    ("action_change_mean", "change per step, mean [half ranges]", 1.0, 3),
+    ("action_change_p99", "change per step, 99th percentile", 1.0, 3),
+    ("jerk_rms", "jerk per step³, RMS [half ranges]", 1.0, 3),
+    ("high_frequency_power_share", "command power above 1/4 Nyquist [%]", 100.0, 1),
+    ("torque_rms_over_rated", "torque, RMS [times rated]", 1.0, 2),
+    ("winding_peak_c", "hottest winding, from cold [°C]", 1.0, 1),
+    ("winding_settled_c", "  if this went on for ever [°C]", 1.0, 0),
+    ("winding_over_limit_s", "time with a winding above the limit [s]", 1.0, 1),
+    ("gearbox_shocks_per_min", "gearbox shocks [per min]", 1.0, 1),
+)
+
+
 @dataclass(frozen=True)
 class Evaluate:
-    """Play noise-free episodes and report return (mean, deviation, 95 % interval), length and the task's own measures.
+    """Play noise-free episodes: return (mean, deviation, 95 % interval), length, the task's measures, motor wear.
 
     cadenza evaluate runs/first
     cadenza evaluate bundle --episodes 25 --seed 1 --json evaluation.json
@@ -105,3 +120,28 @@ def _print(label: str, env_id: str, result: Evaluation) -> None:
         out.print("  means per step of what the environment reports:")
         for name, value in others.items():
             out.print(f"    {name:22} {value:12,.4f}")
+    if result.motors is not None:
+        _print_motors(result.motors)
+
+
+def _print_motors(motors: dict[str, Any]) -> None:
+    """The whole robot and the joint that fares worst, figure by figure."""
+    from cadenza.envs.motor_metrics import TORQUE_METRICS
+    from cadenza.robots.motor_thermal import XM430_W350 as WINDING
+
+    seconds, several = motors["seconds"], len(motors["joints"]) > 1
+    length = f"{motors['steps']:,} steps" if seconds is None else f"{seconds:,.1f} s"
+    out.print(f"  what the motors would say after these {length} (docs/motor-safety.md):")
+    out.print(f"    {'':40}{'robot':>10}" + (f"{'worst joint':>13}" if several else ""))
+    for name, text, factor, decimals in _MOTOR_ROWS:
+        if motors[name] is None:
+            continue
+        line = f"    {text:40}{motors[name] * factor:10,.{decimals}f}"
+        worst = motors["worst_joint"].get(name)
+        if several and worst is not None:
+            line += f"{motors['joints'][worst][name] * factor:13,.{decimals}f}  {worst}"
+        out.print(escape(line))
+    if motors[TORQUE_METRICS[0]] is None:
+        out.print("    torque, winding and gears: not known, this environment has no MuJoCo motors with a limit")
+    else:
+        out.print(f"    windings: XM430-W350 scaled to each joint, limit {WINDING.limit_c:g} °C, cold at the start")

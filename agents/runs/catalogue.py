@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,8 @@ def agent_class(name: str) -> type[BaseAlgorithm]:
 def check_settings(settings: RunSettings) -> None:
     """Raise CadenzaError for an unknown agent, preset or algorithm setting, before anything is written."""
     cls = agent_class(settings.agent)
+    if settings.normalize and settings.agent != "ppo":
+        raise CadenzaError(f"normalize is for ppo; the checkpoints of {settings.agent} lack its last raw observation.")
     if settings.agent == "symphony":
         from cadenza.agents.symphony.presets import PRESETS, resolve_config
 
@@ -83,7 +86,8 @@ def build_model(settings: RunSettings, env: Any, **extra: Any) -> BaseAlgorithm:
             f"{settings.env_id} has the observation space {env.observation_space}; a Box of numbers is needed.",
             "Wrap it in gymnasium.wrappers.FlattenObservation and register the result.",
         )
-    arguments = {"seed": settings.seed, "device": settings.device, "verbose": 0, **settings.overrides, **extra}
+    overrides = _built(settings.overrides, env.action_space)
+    arguments = {"seed": settings.seed, "device": settings.device, "verbose": 0, **overrides, **extra}
     if settings.agent == "symphony":
         arguments["preset"] = settings.preset or "cpu"
     try:
@@ -91,3 +95,28 @@ def build_model(settings: RunSettings, env: Any, **extra: Any) -> BaseAlgorithm:
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise CadenzaError(f"{settings.agent} cannot be built with these settings: {error}") from error
     return model
+
+
+def _built(overrides: dict[str, Any], actions: Any) -> dict[str, Any]:
+    """Overrides, which are JSON, with the objects that Stable-Baselines3 wants in two places.
+
+    ``action_noise`` as a number is the standard deviation of Gaussian noise, in units of the action scaled to [-1, 1];
+    ``policy_kwargs["activation_fn"]`` as text is the name of a layer of ``torch.nn``.
+    """
+    built = copy.deepcopy(overrides)  # Stable-Baselines3 writes into policy_kwargs
+    if isinstance(built.get("action_noise"), int | float):
+        import numpy as np
+        from stable_baselines3.common.noise import NormalActionNoise
+
+        sigma = built["action_noise"] * np.ones(actions.shape)
+        built["action_noise"] = NormalActionNoise(np.zeros(actions.shape), sigma)
+    kwargs = built.get("policy_kwargs")
+    if isinstance(kwargs, dict) and isinstance(kwargs.get("activation_fn"), str):
+        from torch import nn
+
+        name = kwargs["activation_fn"]
+        layer = getattr(nn, name, None)
+        if not (isinstance(layer, type) and issubclass(layer, nn.Module)):
+            raise CadenzaError(f"torch.nn has no layer named {name!r}.", "For example: ReLU, Tanh, ELU.")
+        built["policy_kwargs"] = {**kwargs, "activation_fn": layer}
+    return built

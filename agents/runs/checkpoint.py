@@ -26,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.save_util import recursive_getattr
 
+from cadenza.agents.runs.normalizing import statistics, take_statistics
 from cadenza.agents.runs.settings import write_bytes, write_json
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.state import flatten_state, get_env_state, set_env_state, unflatten_state
@@ -125,7 +126,7 @@ class CheckpointStore:
             files[name] = {"bytes": data.nbytes, "crc32": zlib.crc32(data)}
 
         tensors = io.BytesIO()
-        torch.save(model.get_parameters(), tensors)
+        torch.save({**model.get_parameters(), **statistics(model)}, tensors)
         store(f"weights-{step:09d}.pt", tensors.getbuffer())
         tree, arrays = flatten_state(_model_state(model))
         store(f"state-{step:09d}.npz", _npz({"tree": _text(tree), **arrays}))
@@ -191,7 +192,7 @@ class CheckpointStore:
         )
 
     def read_parameters(self, manifest: dict[str, Any], device: str) -> dict[str, Any]:
-        """The state dicts of :meth:`save`'s model."""
+        """The state dicts of :meth:`save`'s model, and its normaliser's statistics if it has one."""
         name = f"weights-{manifest['step']:09d}.pt"
         parameters: dict[str, Any] = torch.load(self.folder / name, map_location=device, weights_only=True)
         return parameters
@@ -214,7 +215,8 @@ class CheckpointStore:
             ) from error
 
     def _restore(self, manifest: dict[str, Any], model: BaseAlgorithm, device: str) -> None:
-        model.set_parameters(self.read_parameters(manifest, device), exact_match=True, device=device)
+        weights = take_statistics(model, self.read_parameters(manifest, device))
+        model.set_parameters(weights, exact_match=True, device=device)
         replay = replay_of(model)
         if replay is not None and manifest["replay"] is not None:
             for segment in manifest["segments"]:

@@ -12,6 +12,8 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from cadenza.envs.motor_watch import MotorWatch
+
 Act = Callable[[NDArray[Any]], NDArray[Any]]
 """Observation -> action in the environment's action space."""
 
@@ -41,6 +43,9 @@ class Evaluation:
     """Mean over all steps of every number in ``info``."""
     returns: list[float]
     lengths: list[int]
+    motors: dict[str, Any] | None = None
+    """What the episodes, one after the other from cold, would have done to the motors
+    (:func:`cadenza.envs.motor_metrics.summarize`); None without a motor."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -61,6 +66,7 @@ def evaluate(
     """
     returns, lengths, survived, steps = [], [], 0, 0
     sums: dict[str, float] = {}
+    env = watch = MotorWatch(env)
     for episode in range(episodes):
         observation, _ = env.reset(seed=seed + episode)
         total, length, over = 0.0, 0, False
@@ -76,7 +82,7 @@ def evaluate(
         if progress is not None:
             progress(episode, total)
     measures = {name: value / steps for name, value in sums.items()}
-    return summarize(returns, lengths, survived, measures)
+    return dataclasses.replace(summarize(returns, lengths, survived, measures), motors=watch.summary())
 
 
 def _add_measures(sums: dict[str, float], info: dict[str, Any]) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cadenza.agents.runs.metrics import read_table
-from cadenza.agents.runs.settings import RunFolder
+from cadenza.agents.runs.settings import RunFolder, RunSettings
 from cadenza.envs.errors import CadenzaError
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 # Okabe and Ito's palette, told apart by colour-blind readers too.
-_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 
 
 def plot_runs(runs: list[Path], destination: Path, *, over: str = "step", title: str = "") -> None:
@@ -40,10 +44,8 @@ def plot_runs(runs: list[Path], destination: Path, *, over: str = "step", title:
     for index, path in enumerate(runs):
         folder = RunFolder(path)
         settings = folder.read_settings()
-        colour = _COLOURS[index % len(_COLOURS)]
-        label = f"{settings.agent} {settings.preset or ''} · {settings.env_id} · seed {settings.seed}".replace(
-            "  ", " "
-        )
+        colour = COLOURS[index % len(COLOURS)]
+        label = run_label(settings)
         episodes = _columns(folder.episodes)
         if episodes:
             x, y = episodes[over] / scale, episodes["return"]
@@ -69,10 +71,27 @@ def plot_runs(runs: list[Path], destination: Path, *, over: str = "step", title:
     for ax in (axis, lower):
         ax.grid(alpha=0.25)
         ax.spines[["top", "right"]].set_visible(False)
+    save_figure(figure, destination)
+
+
+def run_label(settings: RunSettings) -> str:
+    """What a run is called in a legend."""
+    name = settings.agent if settings.preset is None else f"{settings.agent} {settings.preset}"
+    return f"{name} · {settings.env_id} · seed {settings.seed}"
+
+
+def save_figure(figure: Figure, destination: Path) -> None:
+    """Write and close a figure.
+
+    Raises:
+        CadenzaError: the place cannot be written, or matplotlib does not know the suffix.
+    """
+    from matplotlib import pyplot
+
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(destination, dpi=130)
-    except (OSError, ValueError) as error:  # ValueError: a suffix that matplotlib does not know
+    except (OSError, ValueError) as error:  # ValueError: the suffix
         raise CadenzaError(
             f"Cannot write {destination}: {getattr(error, 'strerror', None) or error}.",
             "Choose another place with --out.",

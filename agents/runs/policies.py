@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,9 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from cadenza.agents.runs.catalogue import build_model
 from cadenza.agents.runs.checkpoint import UNREADABLE, CheckpointStore
+from cadenza.agents.runs.normalizing import normalized, statistics, take_statistics
 from cadenza.agents.runs.settings import CONFIG, RunFolder, write_bytes, write_json
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.registration import make_env
@@ -41,15 +44,19 @@ class OpenedPolicy:
 
 
 def act_of(model: BaseAlgorithm) -> Callable[[NDArray[Any]], NDArray[Any]]:
-    """The model's noise-free action for one observation."""
-    return lambda observation: model.predict(np.asarray(observation), deterministic=True)[0]
+    """The model's noise-free action for one observation, as the environment gives it."""
+    normalizer = model.get_vec_normalize_env()
+    if normalizer is None:
+        return lambda observation: model.predict(np.asarray(observation), deterministic=True)[0]
+    scaled = normalizer.normalize_obs
+    return lambda observation: model.predict(scaled(np.asarray(observation)), deterministic=True)[0]
 
 
 def save_policy(model: BaseAlgorithm, folder: Path, record: dict[str, Any]) -> None:
-    """Store the policy's weights (no optimiser) and the evaluation that earned them."""
+    """Store the policy's weights and normaliser (no optimiser) and the evaluation that earned them."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = io.BytesIO()
-    torch.save(model.policy.state_dict(), tensors)
+    torch.save({**model.policy.state_dict(), **statistics(model)}, tensors)
     write_bytes(folder / _WEIGHTS, tensors.getbuffer())
     write_json(folder / EVALUATION, record)
 
@@ -78,7 +85,8 @@ def open_policy(path: str | Path, which: Which = "best", device: str = "cpu") ->
 
 def _open_run(folder: RunFolder, which: Which, device: str) -> OpenedPolicy:
     settings = folder.read_settings()
-    env = make_env(settings.env_id, **settings.env_kwargs)
+    make = partial(make_env, settings.env_id, **settings.env_kwargs)
+    env: Any = normalized(DummyVecEnv([make]), settings) if settings.normalize else make()
     try:
         small: dict[str, Any] = {"device": device}
         if settings.agent != "ppo":
@@ -88,14 +96,15 @@ def _open_run(folder: RunFolder, which: Which, device: str) -> OpenedPolicy:
         model = build_model(settings, env, **small)
     finally:
         env.close()
-    weights = folder.best / _WEIGHTS
-    if which == "best" and weights.is_file():
-        step = _load_best(model, weights, device)
+    best = folder.best / _WEIGHTS
+    if which == "best" and best.is_file():
+        step = _load_best(model, best, device)
     else:
         store = CheckpointStore(folder.checkpoints)
         manifest = store.latest()
         try:
-            model.set_parameters(store.read_parameters(manifest, device), exact_match=True, device=device)
+            weights = take_statistics(model, store.read_parameters(manifest, device))
+            model.set_parameters(weights, exact_match=True, device=device)
         except UNREADABLE as error:
             raise _mismatch(folder.checkpoints, error) from error
         step = int(manifest["step"])
@@ -109,7 +118,8 @@ def _open_run(folder: RunFolder, which: Which, device: str) -> OpenedPolicy:
 def _load_best(model: BaseAlgorithm, weights: Path, device: str) -> int:
     """Load the weights; the step of the evaluation that earned them."""
     try:
-        model.policy.load_state_dict(torch.load(weights, map_location=device, weights_only=True))
+        tensors = torch.load(weights, map_location=device, weights_only=True)
+        model.policy.load_state_dict(take_statistics(model, tensors))
         return int(json.loads((weights.parent / EVALUATION).read_text())["step"])
     except (*UNREADABLE, AttributeError, TypeError) as error:
         raise _mismatch(weights, error) from error

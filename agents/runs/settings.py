@@ -36,6 +36,12 @@ class RunSettings:
     evaluate_episodes: int = 5
     checkpoint_every: int = 10_000
     """Environment steps between checkpoints; 0 = only at the end."""
+    evaluate_every_s: float = 0.0
+    """Seconds of the training clock between evaluations [s], beside ``evaluate_every``; 0 = none."""
+    checkpoint_every_s: float = 0.0
+    """Seconds of the training clock between checkpoints [s], beside ``checkpoint_every``; 0 = none."""
+    normalize: bool = False
+    """Learn from observations and rewards that Stable-Baselines3's VecNormalize has scaled; PPO only."""
     overrides: dict[str, Any] = field(default_factory=dict)
     """Settings of the algorithm that differ from the preset's or from Stable-Baselines3's defaults."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
@@ -44,7 +50,7 @@ class RunSettings:
         for name in ("total_steps", "n_envs", "torch_threads", "evaluate_episodes"):
             if getattr(self, name) < 1:
                 raise CadenzaError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        for name in ("evaluate_every", "checkpoint_every"):
+        for name in ("evaluate_every", "checkpoint_every", "evaluate_every_s", "checkpoint_every_s"):
             if getattr(self, name) < 0:
                 raise CadenzaError(f"{name} must not be negative, got {getattr(self, name)}.", "0 switches it off.")
 
@@ -60,6 +66,7 @@ class RunFolder:
         self.episodes = self.path / "episodes.csv"
         self.evaluations = self.path / "evaluations.csv"
         self.progress = self.path / "progress.csv"
+        self.motors = self.path / "motors.csv"
         self.tensorboard = self.path / "tensorboard"
 
     def check_free(self) -> None:

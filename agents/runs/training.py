@@ -27,10 +27,14 @@ from cadenza.agents.runs.catalogue import build_model, check_settings
 from cadenza.agents.runs.checkpoint import CheckpointStore
 from cadenza.agents.runs.evaluation import Evaluation, evaluate
 from cadenza.agents.runs.metrics import ForgivingWriter, Table, TableWriter
+from cadenza.agents.runs.motors import MotorBook, evaluation_columns
+from cadenza.agents.runs.normalizing import normalized
 from cadenza.agents.runs.policies import act_of, save_policy
 from cadenza.agents.runs.settings import RunFolder, RunSettings, provenance, write_json
+from cadenza.agents.runs.stalls import StallMeter
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.guard import FiniteGuard
+from cadenza.envs.motor_watch import MotorWatch
 from cadenza.envs.registration import make_env
 
 _log = logging.getLogger(__name__)
@@ -77,9 +81,21 @@ class _TimeUp(Exception):
 
 
 def train(
-    settings: RunSettings, run: str | Path, watcher: Watcher | None = None, *, time_limit_s: float | None = None
+    settings: RunSettings,
+    run: str | Path,
+    watcher: Watcher | None = None,
+    *,
+    time_limit_s: float | None = None,
+    train_limit_s: float | None = None,
 ) -> TrainResult:
-    """Train from scratch in a new folder; after ``time_limit_s`` of wall-clock it ends early, in order.
+    """Train from scratch in a new folder; it ends early, in order, at a limit of wall-clock.
+
+    Args:
+        settings: what to train.
+        run: the folder to make.
+        watcher: told how it goes.
+        time_limit_s: wall-clock of this session [s].
+        train_limit_s: training clock of the run, over all its sessions and without evaluations and checkpoints [s].
 
     Raises:
         CadenzaError: bad settings, unknown names, an existing folder; nothing has been written then.
@@ -88,7 +104,7 @@ def train(
     folder = RunFolder(run)
     folder.check_free()
     make_env(settings.env_id, **settings.env_kwargs).close()
-    return _run(settings, folder, None, watcher or SilentWatcher(), time_limit_s)
+    return _run(settings, folder, None, watcher or SilentWatcher(), time_limit_s, train_limit_s)
 
 
 def resume(
@@ -97,8 +113,9 @@ def resume(
     *,
     total_steps: int | None = None,
     time_limit_s: float | None = None,
+    train_limit_s: float | None = None,
 ) -> TrainResult:
-    """Continue a run from its newest whole checkpoint; ``total_steps`` moves its end.
+    """Continue a run from its newest whole checkpoint; ``total_steps`` moves its end, limits are those of ``train``.
 
     Raises:
         CadenzaError: no run there, or no checkpoint that is whole.
@@ -122,7 +139,7 @@ def resume(
         write_json(folder.config, record)
     except OSError as error:
         raise CadenzaError(f"Cannot write {folder.config}: {error.strerror}.", "Make room, then resume.") from error
-    return _run(settings, folder, manifest, watcher or SilentWatcher(), time_limit_s)
+    return _run(settings, folder, manifest, watcher or SilentWatcher(), time_limit_s, train_limit_s)
 
 
 def _run(
@@ -131,10 +148,12 @@ def _run(
     manifest: dict[str, Any] | None,
     watcher: Watcher,
     time_limit_s: float | None,
+    train_limit_s: float | None,
 ) -> TrainResult:
     torch.set_num_threads(settings.torch_threads)
     dump = folder.path / "non_finite.npz"
-    envs = DummyVecEnv([lambda: _training_env(settings, dump) for _ in range(settings.n_envs)])
+    plain = DummyVecEnv([lambda: _training_env(settings, dump) for _ in range(settings.n_envs)])
+    envs = normalized(plain, settings) if settings.normalize else plain
     evaluation_env = FiniteGuard(make_env(settings.env_id, **settings.env_kwargs))
     try:
         model = build_model(settings, envs)
@@ -148,7 +167,7 @@ def _run(
         step = model.num_timesteps
         writers = [TableWriter(folder.progress, step), TensorBoardOutputFormat(str(folder.tensorboard))]
         model.set_logger(Logger(None, [ForgivingWriter(writer, watcher.on_problem) for writer in writers]))
-        keeper = _Keeper(settings, folder, store, evaluation_env, extra, watcher, time_limit_s)
+        keeper = _Keeper(settings, folder, store, evaluation_env, extra, watcher, time_limit_s, train_limit_s)
         with _signals(keeper):
             try:
                 with suppress(_TimeUp):
@@ -167,7 +186,7 @@ def _run(
 
 
 def _training_env(settings: RunSettings, dump: Path) -> Monitor:
-    return Monitor(FiniteGuard(make_env(settings.env_id, **settings.env_kwargs), dump_path=dump))
+    return Monitor(FiniteGuard(MotorWatch(make_env(settings.env_id, **settings.env_kwargs)), dump_path=dump))
 
 
 @contextmanager
@@ -190,6 +209,11 @@ def _signals(keeper: _Keeper) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _passed(every: float, before: float, now: float) -> bool:
+    """Whether a multiple of ``every`` lies between two readings; never for 0."""
+    return bool(every) and now // every > before // every
+
+
 class _Keeper(BaseCallback):
     """Keeps the run's books: episodes, evaluations, best policy, checkpoints."""
 
@@ -202,9 +226,10 @@ class _Keeper(BaseCallback):
         extra: dict[str, Any],
         watcher: Watcher,
         time_limit_s: float | None,
+        train_limit_s: float | None,
     ):
         super().__init__()
-        self._time_limit_s = time_limit_s
+        self._time_limit_s, self._train_limit_s = time_limit_s, train_limit_s
         self.settings, self.folder, self.store, self.env, self.watcher = settings, folder, store, env, watcher
         self.interrupted = threading.Event()
         self.best_return: float | None = extra.get("best_return")
@@ -214,21 +239,55 @@ class _Keeper(BaseCallback):
         self._non_finite = 0
         self._elapsed_before = float(extra.get("elapsed_s", 0.0))
         self._began = time.perf_counter()
+        self._train_before = float(extra.get("train_s", self._elapsed_before))  # runs of before had one clock
+        self._train_since: float | None = self._began
+        self._stalls, self._stalled_s = StallMeter(), float(extra.get("stalled_s", 0.0))
+        self._evaluated_s, self._tried_s = float(extra.get("evaluated_s", 0.0)), self._train_before
         keep = self._stored or 0
         self._episodes = Table(folder.episodes, keep)
         self._evaluations = Table(folder.evaluations, keep)
+        self._motors = MotorBook(folder.motors, keep)
+
+    @property
+    def _evaluates(self) -> bool:
+        return bool(self.settings.evaluate_every or self.settings.evaluate_every_s)
 
     def elapsed(self) -> float:
         """Wall-clock of this run over all its sessions [s]."""
         return self._elapsed_before + time.perf_counter() - self._began
 
+    def train_s(self) -> float:
+        """The training clock of this run over all its sessions [s].
+
+        Evaluations and checkpoints are left out, and time in which the whole machine stood still.
+        """
+        return self._train_before + (0.0 if self._train_since is None else time.perf_counter() - self._train_since)
+
+    @contextmanager
+    def _off_the_clock(self) -> Iterator[None]:
+        self._leave_out_stalls()
+        self._train_before, self._train_since = self.train_s(), None
+        try:
+            yield
+        finally:
+            self._train_since = time.perf_counter()
+            self._stalls.lap()
+
+    def _leave_out_stalls(self) -> None:
+        stalled_s = self._stalls.lap()
+        self._train_before -= stalled_s
+        self._stalled_s += stalled_s
+
     def _on_rollout_start(self) -> None:
-        step = self.num_timesteps
-        every = self.settings.evaluate_every
-        if every and step // every > self._evaluated // every:
+        self._leave_out_stalls()
+        step, train_s, settings = self.num_timesteps, self.train_s(), self.settings
+        if _passed(settings.evaluate_every, self._evaluated, step) or _passed(
+            settings.evaluate_every_s, self._evaluated_s, train_s
+        ):
             self._evaluate(self.model)
-        every = self.settings.checkpoint_every
-        if every and step // every > self._tried // every:
+        if _passed(settings.checkpoint_every, self._tried, step) or _passed(
+            settings.checkpoint_every_s, self._tried_s, train_s
+        ):
             self._checkpoint(self.model)
         if self.interrupted.is_set():
             if self._stored != step:
@@ -236,8 +295,11 @@ class _Keeper(BaseCallback):
             raise _Interrupted
         if self._time_limit_s is not None and time.perf_counter() - self._began > self._time_limit_s:
             raise _TimeUp
+        if self._train_limit_s is not None and self.train_s() >= self._train_limit_s:
+            raise _TimeUp
 
     def _on_step(self) -> bool:
+        self._leave_out_stalls()
         for info in self.locals["infos"]:
             if "episode" in info:
                 self._note_episode(info["episode"], terminated=not info.get("TimeLimit.truncated", False))
@@ -259,6 +321,7 @@ class _Keeper(BaseCallback):
         row = {
             "step": step,
             "elapsed_s": round(self.elapsed(), 3),
+            "train_s": round(self.train_s(), 3),
             "return": total,
             "length": length,
             "terminated": int(terminated),
@@ -273,13 +336,18 @@ class _Keeper(BaseCallback):
             self.watcher.on_problem(f"A row of {table.path.name} was not written: {error.strerror}.")
 
     def _evaluate(self, model: BaseAlgorithm) -> None:
+        with self._off_the_clock():
+            self._evaluate_and_note(model)
+
+    def _evaluate_and_note(self, model: BaseAlgorithm) -> None:
         result = evaluate(act_of(model), self.env, episodes=self.settings.evaluate_episodes, seed=EVALUATION_SEED)
         step = model.num_timesteps
-        self._evaluated = step
+        self._evaluated, self._evaluated_s = step, self.train_s()
         best = self.best_return is None or result.return_mean > self.best_return
         row = {
             "step": step,
             "elapsed_s": round(self.elapsed(), 3),
+            "train_s": round(self.train_s(), 3),
             "return_mean": result.return_mean,
             "return_std": result.return_std,
             "length_mean": result.length_mean,
@@ -288,10 +356,12 @@ class _Keeper(BaseCallback):
         }
         if result.forward_velocity_mean is not None:
             row["forward_velocity_mean"] = result.forward_velocity_mean
+        row |= evaluation_columns(result)
         self._write(self._evaluations, row)
         for name, value in row.items():
             if name not in ("step", "n"):
                 model.logger.record(f"evaluation/{name}", value)
+        self._note_motors(model)
         model.logger.dump(step)
         if best:
             self.best_return = result.return_mean
@@ -301,15 +371,23 @@ class _Keeper(BaseCallback):
                 self.watcher.on_problem(f"The best policy was not stored: {error.strerror}.")
         self.watcher.on_evaluation(step, result, best)
 
+    def _note_motors(self, model: BaseAlgorithm) -> None:
+        row = self._motors.read(model, elapsed_s=round(self.elapsed(), 3), train_s=round(self.train_s(), 3))
+        if row is not None:
+            self._write(self._motors.table, row)
+
     def _checkpoint(self, model: BaseAlgorithm) -> None:
-        self._tried = model.num_timesteps
+        if not self._evaluates:
+            self._note_motors(model)
+        self._tried, self._tried_s = model.num_timesteps, self.train_s()
         try:
             self._store(model)
         except CadenzaError as error:
             self.watcher.on_problem(f"{error} {error.advice}")
 
     def _store(self, model: BaseAlgorithm) -> None:
-        self.store.save(model, self._extra(model.num_timesteps))
+        with self._off_the_clock():
+            self.store.save(model, self._extra(model.num_timesteps))
         self._stored = model.num_timesteps
 
     def _extra(self, step: int) -> dict[str, Any]:
@@ -318,12 +396,17 @@ class _Keeper(BaseCallback):
             "evaluated": self._evaluated,
             "stored": step,
             "elapsed_s": self.elapsed(),
+            "train_s": self.train_s(),
+            "stalled_s": self._stalled_s,
+            "evaluated_s": self._evaluated_s,
         }
 
     def finish(self, model: BaseAlgorithm) -> None:
         """The last evaluation and checkpoint."""
         step = model.num_timesteps
-        if self.settings.evaluate_every and self._evaluated != step:
+        if self._evaluates and self._evaluated != step:
             self._evaluate(model)
         if self._stored != step:
+            if not self._evaluates:
+                self._note_motors(model)
             self._store(model)

@@ -130,6 +130,7 @@ class Symphony(OffPolicyAlgorithm):
             "critic_generator": self.critic_generator,
         }
         self._pending = PendingStep()
+        self._ended = False
         self.branches = Pair(self._branches if self.device.type == "cpu" else "in_turn")
         self.replay_buffer_kwargs = {
             "age_law": config.age_law,
@@ -186,6 +187,7 @@ class Symphony(OffPolicyAlgorithm):
         try:
             return super().learn(total_timesteps, callback, **arguments)
         finally:
+            self._ended = False
             self._pending.abandon()
 
     def collect_rollouts(
@@ -229,7 +231,9 @@ class Symphony(OffPolicyAlgorithm):
             callback.on_rollout_end()
         # Everything is stored and nothing is under way: callbacks may evaluate, save or stop here.
         callback.on_rollout_start()
-        if self.num_timesteps < self._total_timesteps:
+        # The update of the last step belongs beside the next step: a learn() that goes on makes it up.
+        self._ended = self.num_timesteps >= self._total_timesteps
+        if not self._ended:
             self._pending.start(env, *self._sample_action(learning_starts, action_noise, env.num_envs))
         return RolloutReturn(steps, episodes, continue_training=True)
 
@@ -244,6 +248,8 @@ class Symphony(OffPolicyAlgorithm):
 
     def train(self, gradient_steps: int, batch_size: int) -> None:
         """``gradient_steps`` updates of actor and critics; the first call ends the exploration."""
+        if self._ended:
+            return
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         if self.replay_buffer.exploring:

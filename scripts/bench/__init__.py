@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -10,9 +11,11 @@ import tyro
 
 from cadenza.envs.errors import CadenzaError
 from cadenza.scripts.bench.env import Env, measure_envs
+from cadenza.scripts.bench.growth import Growth, measure_growth
 from cadenza.scripts.bench.replay import Replay, measure_replay
 from cadenza.scripts.bench.timing import Record, load_average
 from cadenza.scripts.bench.update import Update, measure_update
+from cadenza.scripts.bench.wallclock import Wallclock, run_wallclock
 from cadenza.scripts.console import write_result
 from cadenza.scripts.parse import parse
 
@@ -33,6 +36,8 @@ class Bench:
     cadenza bench update --preset cpu --threads 2
     cadenza bench env cadenza/Humanoid-v0 Hopper-v5
     cadenza bench replay --capacity 10000 1000000
+    cadenza bench growth --plot growth.png
+    cadenza bench wallclock --minutes 20 --seeds 3
 
     `cadenza bench update --help` explains one. Other programs on the same cores slow everything down; the load average
     is part of what --json writes.
@@ -43,6 +48,8 @@ class Bench:
         | Annotated[Update, tyro.conf.subcommand("update")]
         | Annotated[Env, tyro.conf.subcommand("env")]
         | Annotated[Replay, tyro.conf.subcommand("replay")]
+        | Annotated[Growth, tyro.conf.subcommand("growth")]
+        | Annotated[Wallclock, tyro.conf.subcommand("wallclock")]
     ) = field(default_factory=Overview)
     """what to measure"""
 
@@ -52,6 +59,9 @@ def main(arguments: list[str]) -> int:
     what = parse(
         tyro.conf.configure(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)(Bench), "bench", arguments
     ).what
+    if isinstance(what, Wallclock):
+        run_wallclock(what, shlex.join(["cadenza", "bench", *arguments]))
+        return 0
     from cadenza.agents.runs.settings import provenance
 
     _check(what)
@@ -62,6 +72,8 @@ def main(arguments: list[str]) -> int:
         record |= measure_envs(what)
     elif isinstance(what, Replay):
         record |= measure_replay(what)
+    elif isinstance(what, Growth):
+        record |= measure_growth(what)
     else:
         record["update"] = measure_update(Update(repeats=12), table=False)
         record["env"] = measure_envs(Env(("cadenza/Humanoid-v0", "cadenza/HumanoidPaper-v0"), steps=300, repeats=5))
@@ -70,8 +82,8 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _check(what: Overview | Update | Env | Replay) -> None:
-    for name in ("batch", "threads", "repeats", "steps", "stored", "obs", "actions"):
+def _check(what: Overview | Update | Env | Replay | Growth) -> None:
+    for name in ("batch", "threads", "repeats", "steps", "stored", "obs", "actions", "largest"):
         value = getattr(what, name, None)
         if value is not None and value < 1:
             raise CadenzaError(f"--{name} must be at least 1, got {value}.")

@@ -62,6 +62,9 @@ def test_replay_counts_bytes(tmp_path: Path) -> None:
         (["update", "--env", "CartPole-v1"], "Symphony drives continuous actions"),
         (["env", "cadenza/Humanoidd-v0"], "cadenza/Humanoid-v0"),
         (["replay", "--capacity", "0"], "--capacity takes"),
+        (["growth", "--preset", "cpuu"], "Did you mean cpu"),
+        (["growth", "--largest", "0"], "--largest must be at least 1"),
+        (["growth", "--plot", "growth.xyz"], "not one of .png"),
     ],
 )
 def test_mistakes_are_explained(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

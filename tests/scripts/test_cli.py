@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -164,7 +165,10 @@ def test_evaluate_export_evaluate(hopper: Path, tmp_path: Path, capsys: pytest.C
     files = [tmp_path / "deep" / "run.json", tmp_path / "bundle.json"]
     bundle = tmp_path / "bundle"
     assert run(["evaluate", str(hopper), "--episodes", "2", "--seed", "3", "--json", str(files[0])]) == 0
-    assert "forward velocity" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "forward velocity" in shown
+    assert "what the motors would say" in shown
+    assert re.search(r"hottest winding, from cold \[°C\] +\d+\.\d +\d+\.\d +\w+_joint\n", shown)
     assert run(["export", str(hopper), "--out", str(bundle)]) == 0
     assert run(["evaluate", str(bundle), "--episodes", "2", "--seed", "3", "--json", str(files[1])]) == 0
     ours, theirs = (json.loads(file.read_text()) for file in files)
@@ -190,6 +194,10 @@ def test_evaluate_export_evaluate(hopper: Path, tmp_path: Path, capsys: pytest.C
     assert ours["forward_velocity_mean"] == ours["measures"]["x_velocity"]
     assert theirs["lengths"] == ours["lengths"]
     assert theirs["returns"] == pytest.approx(ours["returns"], rel=1e-3)
+    assert ours["motors"]["steps"] == sum(ours["lengths"])
+    assert theirs["motors"].keys() == ours["motors"].keys()
+    for name in ("action_change_mean", "torque_rms_over_rated", "winding_peak_c"):
+        assert theirs["motors"][name] == pytest.approx(ours["motors"][name], rel=1e-3), name
     capsys.readouterr()
     assert run(["export", str(hopper), "--out", str(bundle)]) == 1
     assert "--overwrite" in capsys.readouterr().err
@@ -225,6 +233,12 @@ def test_plot(hopper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert run(["plot", str(hopper), str(hopper), "--over", "time", "--out", str(picture)]) == 0
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert str(picture) in capsys.readouterr().out
+
+
+def test_plot_motors(hopper: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plot", str(hopper), "--motors"]) == 0
+    assert (hopper / "motors.png").read_bytes().startswith(b"\x89PNG")
+    assert str(hopper / "motors.png") in capsys.readouterr().out
 
 
 # ------------------------------------------------------------------ films

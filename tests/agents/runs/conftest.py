@@ -122,7 +122,8 @@ def temporary_env() -> Iterator[Callable[[Callable[..., gym.Env]], str]]:
 def _read_csv(path: Path, skip: tuple[int, ...]) -> list[dict[str, str]]:
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
-    return [{k: v for k, v in row.items() if k != "elapsed_s"} for row in rows if int(row["step"]) not in skip]
+    clocks = ("elapsed_s", "train_s")
+    return [{k: v for k, v in row.items() if k not in clocks} for row in rows if int(row["step"]) not in skip]
 
 
 def _without_clocks(tree: Any) -> Any:

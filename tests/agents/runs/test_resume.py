@@ -43,6 +43,7 @@ CASES: dict[str, dict[str, Any]] = {
     "td3": {"agent": "td3"},
     "tqc": {"agent": "tqc"},
     "ppo": {"agent": "ppo", "total_steps": 256},
+    "ppo, normalised": {"agent": "ppo", "total_steps": 256, "normalize": True},
     "ppo, two environments": {"agent": "ppo", "total_steps": 256, "n_envs": 2},
 }
 

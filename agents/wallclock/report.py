@@ -1,0 +1,202 @@
+"""The benchmark's page, table, picture and record, from whatever runs are done."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cadenza.agents.runs.settings import provenance, write_bytes, write_json
+from cadenza.agents.wallclock.child import load_average
+from cadenza.agents.wallclock.plan import Plan, is_symphony
+from cadenza.agents.wallclock.plot import plot_curves
+from cadenza.agents.wallclock.results import (
+    MAIN,
+    MOTORS,
+    REACHED,
+    Column,
+    Figure,
+    Finished,
+    curve_of,
+    figures_of,
+    finished_runs,
+    losses,
+    write_rows,
+)
+from cadenza.agents.wallclock.tuned import PEERS
+from cadenza.envs.errors import CadenzaError
+
+Groups = dict[str, list[Finished]]
+"""Agent -> its runs."""
+Figures = dict[str, dict[str, Figure]]
+"""Agent -> column -> figure."""
+
+
+def write_report(plan: Plan, command: str) -> list[Path]:
+    """Write wallclock.csv, .png, .md and .json of the finished runs into ``plan.out``; nothing without one.
+
+    Args:
+        plan: the benchmark.
+        command: the command line that makes it, for the record.
+
+    Raises:
+        CadenzaError: the folder cannot be written.
+    """
+    runs = finished_runs(plan)
+    if not runs:
+        return []
+    agents = list(dict.fromkeys(run.run.agent for run in runs))
+    groups = {agent: [run for run in runs if run.run.agent == agent] for agent in agents}
+    figures = {agent: figures_of(group) for agent, group in groups.items()}
+    curves = [curve_of(group, 60 * plan.evaluate_every_minutes) for group in groups.values()]
+    record = _record(plan, command, runs)
+    paths = [plan.out / f"wallclock.{suffix}" for suffix in ("csv", "png", "md", "json")]
+    try:
+        write_rows(paths[0], runs)
+        plot_curves(curves, paths[1], f"{plan.env_id}: {plan.minutes:g} minutes of training on {_machine(record)}")
+        write_bytes(paths[2], _page(plan, record, groups, figures).encode())
+        write_json(paths[3], record)
+    except OSError as error:
+        raise CadenzaError(f"Cannot write into {plan.out}: {error.strerror}.", "Choose another --out.") from error
+    return paths
+
+
+def _record(plan: Plan, command: str, runs: list[Finished]) -> dict[str, Any]:
+    kept = (
+        "budget_s", "step", "train_s", "elapsed_s", "stalled_s", "torch_threads", "cpu_seconds_per_second",
+        "load_average_before", "load_average_after", "versions", "git_commit", "machine",
+    )  # fmt: skip
+    return {
+        "command": command,
+        "plan": plan.record(),
+        "finished": len(runs),
+        "planned": len(plan.runs()),
+        "runs": [
+            {
+                "agent": run.run.agent,
+                "seed": run.run.seed,
+                **{name: run.final[name] for name in kept},
+                "overrides": run.run.settings.overrides,
+                "normalize": run.run.settings.normalize,
+                "training_motors": run.motors,
+            }
+            for run in runs
+        ],
+        "load_average_at_report": load_average(),
+        **provenance(),
+    }
+
+
+def _machine(record: dict[str, Any]) -> str:
+    machines = {json.dumps(run["machine"]): run["machine"] for run in record["runs"]}
+    return " and ".join(f"{found['cores']} cores of {found['processor']}" for found in machines.values())
+
+
+# ------------------------------------------------------------------ the page
+
+
+def _page(plan: Plan, record: dict[str, Any], groups: Groups, figures: Figures) -> str:
+    missing = record["planned"] - record["finished"]
+    unfinished = f"**Not finished: {missing} of {record['planned']} runs are still to come.**" if missing else ""
+    versions = " and ".join(dict.fromkeys(_versions(run) for run in record["runs"]))
+    commits = ", ".join(dict.fromkeys(str(run["git_commit"]) for run in record["runs"]))
+    parts = [
+        f"# {plan.env_id}, {plan.minutes:g} minutes each",
+        unfinished,
+        f"Same machine ({_machine(record)}), one run at a time, {plan.minutes:g} minutes of training clock each, "
+        "evaluations and checkpoints not counted. Every return is of noise-free episodes of the policy as it was at "
+        f"that time ({plan.episodes} during training, {plan.final_episodes} of the last policy). {versions}; "
+        f"commit {commits}.",
+        f"```sh\n{record['command']}\n```",
+        "![Return over wall-clock and over steps](wallclock.png)",
+        _losses(figures),
+        "## Return and speed",
+        _table(groups, figures, MAIN),
+        "Return at the budget: interquartile mean over the episodes of all seeds and its 95 % bootstrap interval "
+        "(seeds drawn anew, then their episodes), n episodes. **With one seed the interval is over episodes only** "
+        "and says nothing of other seeds. Best evaluation: the highest mean of an evaluation during training, mean "
+        "over seeds: the luckiest moment, not a policy one would get. Forward velocity: mean over the last policy's "
+        "steps and seeds.",
+        "## When a return was first reached",
+        _table(groups, figures, REACHED),
+        "By the mean of an evaluation during training; median over the seeds that got there, with their number where "
+        "it was not all; - is never.",
+        _motor_part(groups, figures),
+        "## Settings",
+        _settings(groups),
+        "## Runs",
+        _runs(record),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _versions(run: dict[str, Any]) -> str:
+    names = ("python", "torch", "stable_baselines3", "sb3_contrib", "mujoco", "gymnasium", "numpy")
+    return ", ".join(f"{name} {run['versions'][name]}" for name in names if name in run["versions"])
+
+
+def _losses(figures: Figures) -> str:
+    if not any(is_symphony(agent) for agent in figures) or all(is_symphony(agent) for agent in figures):
+        return "**Where Symphony loses:** nothing to compare yet; Symphony and a peer must both have finished."
+    lines = ["**Where Symphony loses** (every column in which a peer is better, with the best peer; from the data):"]
+    lines.append("")
+    for ours, lost in losses(figures).items():
+        lines.append(f"- `{ours}`: {'; '.join(lost) if lost else 'in no column'}.")
+    return "\n".join(lines)
+
+
+def _table(groups: Groups, figures: Figures, columns: tuple[Column, ...]) -> str:
+    names = [column.name for column in columns]
+    lines = [f"| Agent | Seeds | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
+    for agent, group in groups.items():
+        seeds = ", ".join(str(run.run.seed) for run in group)
+        lines.append(f"| {agent} | {seeds} | {' | '.join(figures[agent][name].text for name in names)} |")
+    return "\n".join(lines)
+
+
+def _motor_part(groups: Groups, figures: Figures) -> str:
+    there = tuple(
+        column for column in MOTORS if any(columns[column.name].value is not None for columns in figures.values())
+    )
+    if not there:
+        return ""
+    told = (
+        "Mean over seeds; less is gentler. An agent that falls at once, or stands still, is gentle too: read with the "
+        "return. Definitions: `envs/motor_metrics.py`."
+    )
+    return f"## What the motors would have borne\n\n{_table(groups, figures, there)}\n\n{told}"
+
+
+def _settings(groups: Groups) -> str:
+    lines = ["| Agent | Settings that differ from the defaults | Source | Note |", "|---|---|---|---|"]
+    for agent, group in groups.items():
+        settings = group[0].run.settings
+        if is_symphony(agent):
+            lines.append(f"| {agent} | preset `{settings.preset}` | `agents/symphony/presets.py` | |")
+            continue
+        tuned = PEERS[settings.agent]
+        values = ", ".join(f"{name} = {value}" for name, value in settings.overrides.items())
+        normalize = ", VecNormalize of observations and rewards" if settings.normalize else ""
+        lines.append(f"| {agent} | {values}{normalize} | {tuned.source} | {tuned.note} |")
+    return "\n".join(lines)
+
+
+def _runs(record: dict[str, Any]) -> str:
+    titles = (
+        "Agent", "Seed", "Steps", "Training clock [min]", "With evaluations [min]", "torch threads", "CPU s per s",
+        "Load before, after", "Stood still [s]",
+    )  # fmt: skip
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    for run in record["runs"]:
+        before, after = ((run[f"load_average_{when}"] or ["?"])[0] for when in ("before", "after"))
+        lines.append(
+            f"| {run['agent']} | {run['seed']} | {run['step']:,} | {run['train_s'] / 60:.2f} "
+            f"| {run['elapsed_s'] / 60:.2f} | {run['torch_threads']} | {run['cpu_seconds_per_second']:.2f} "
+            f"| {before}, {after} | {run['stalled_s']:.1f} |"
+        )
+    told = (
+        "CPU seconds and load are of a run's last session; a load above the run's own threads is other programs. Stood "
+        "still: time in which the process got no processor at all, as in a paused virtual machine; it is not on the "
+        "training clock."
+    )
+    return "\n".join([*lines, "", told])
