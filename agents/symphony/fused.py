@@ -46,7 +46,7 @@ class _Next(NamedTuple):
     target: Saved
     heads: Tensor
     action: Tensor
-    order: Tensor
+    order: NDArray[np.int64]
     grad_value: NDArray[np.float32]
     target_value: NDArray[np.float32]
     sums: NDArray[np.float32]
@@ -126,7 +126,8 @@ class FusedUpdate:
         k.head_forward(raw[0].numpy(), noise.numpy(), config.clamp_epsilon, heads.numpy(), action.numpy())
         inputs[:, : self.actions] = action
         values, target = block_forward(self.target, inputs)
-        ordered, order = values.transpose(0, 1).reshape(len(inputs), -1).sort(dim=-1)
+        rows = values.transpose(0, 1).reshape(len(inputs), -1).numpy()
+        order = np.argsort(rows, axis=-1)
         rewards = batch.rewards[:, 0]
         resistance = heads[:, 2 * noise.shape[1] :].abs().clamp_(config.clamp_epsilon, 1.0 - config.clamp_epsilon)
         if config.noiseless:
@@ -134,7 +135,7 @@ class FusedUpdate:
         grad_value, target_value = np.empty(len(inputs), np.float32), np.empty(len(inputs), np.float32)
         sums = np.empty(2, np.float32)
         k.bootstrap(
-            ordered.numpy(), self.weights, rewards.numpy(), batch.terminals[:, 0].numpy(),
+            rows, order, self.weights, rewards.numpy(), batch.terminals[:, 0].numpy(),
             float(policy.value_trace), ALPHA, config.gamma, QT_FLOOR, config.value_trace == "mean",
             config.advantage_scale == "spread", target_value, grad_value, sums,
         )  # fmt: skip
@@ -154,7 +155,7 @@ class FusedUpdate:
         policy, config, k = self.policy, self.policy.config, self.kernels
         heads, action = after.heads, after.action
         grad_values = torch.empty(len(self.target.weight3), len(action), self.target.weight3.shape[2])
-        k.scatter_value_gradient(after.order.numpy(), self.weights, after.grad_value, grad_values.numpy())
+        k.scatter_value_gradient(after.order, self.weights, after.grad_value, grad_values.numpy())
         grad_action, _ = block_backward(
             self.target, after.inputs, after.target, grad_values, learns=False, live=self.actions
         )

@@ -92,14 +92,15 @@ def head_backward(
 
 @_careful
 def bootstrap(
-    ordered: Array, weights: Array, rewards: Array, terminals: Array, previous: float, alpha: float,
-    gamma: float, floor: float, shared_trace: bool, by_spread: bool,
+    values: Array, order: NDArray[np.int64], weights: Array, rewards: Array, terminals: Array, previous: float,
+    alpha: float, gamma: float, floor: float, shared_trace: bool, by_spread: bool,
     target: Array, grad_value: Array, sums: Array,
 ) -> None:  # fmt: skip
     """Target of the critics, and the gradient of -advantage.
 
     Args:
-        ordered: values of the target critics, each row ascending, (batch, Nq).
+        values: of the target critics, (batch, Nq).
+        order: columns of each row in ascending order of value.
         weights: of the sorted values, (Nq,).
         rewards: (batch,).
         terminals: 0 or 1, (batch,).
@@ -113,12 +114,12 @@ def bootstrap(
         grad_value: gradient of -advantage for q', (batch,), written.
         sums: [advantage, mean of Q_T], written.
     """
-    B, N = ordered.shape
+    B, N = values.shape
     mean: Any = _f(0)
     for i in range(B):
         value: Any = _f(0)
         for j in range(N):
-            value += ordered[i, j] * weights[j]
+            value += values[i, order[i, j]] * weights[j]
         grad_value[i] = value
         mean += value
         target[i] = rewards[i] + _f(gamma) * (_f(1) - terminals[i]) * value

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
@@ -117,7 +118,13 @@ class CriticStack(nn.Module):
 
     def value(self, values: Tensor) -> Tensor:
         """Sorted, weighted sum of (batch, Nq) values: (batch, 1). The weights fade out the largest."""
-        return (values.sort(dim=-1).values * self.value_weights).sum(-1, keepdim=True)
+        # Each value gets the weight of its rank. NumPy's argsort is several times faster than torch's sort.
+        fixed = values.detach()
+        order = (
+            torch.from_numpy(np.argsort(fixed.numpy(), axis=-1)) if fixed.device.type == "cpu" else fixed.argsort(-1)
+        )
+        weights = torch.empty_like(fixed).scatter_(-1, order, self.value_weights.to(fixed.dtype).expand_as(fixed))
+        return (values * weights).sum(-1, keepdim=True)
 
 
 class SymphonyPolicy(BasePolicy):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cadenza.envs.errors import CadenzaError
 from cadenza.scripts.bench.timing import Record, adder, ms_per_call
@@ -30,7 +32,10 @@ class Update:
     batch: int | None = None
     """transitions per update; the preset's if not given"""
     threads: int = 1
-    """of torch"""
+    """cores to use; from two on, both ways are tried: the update's two branches beside each other, and every single
+    operation spread over torch's threads"""
+    kernels: Literal["auto", "compiled", "torch"] = "auto"
+    """what runs between the products: compiled passes where Numba is installed, or plain torch"""
     repeats: int = 30
     """how often updates and bare products take turns; medians are reported"""
     json: Path | None = None
@@ -49,9 +54,15 @@ def measure_update(options: Update, *, table: bool = True) -> Record:
 
     from cadenza.agents.symphony import Symphony
     from cadenza.agents.symphony.arithmetic import HEADS, gflop, update_products
+    from cadenza.agents.symphony.block import compiled
+    from cadenza.agents.symphony.branches import Pair
     from cadenza.envs.registration import make_env
 
-    torch.set_num_threads(options.threads)
+    if options.kernels != "auto":
+        os.environ["CADENZA_KERNELS"] = options.kernels
+        compiled.cache_clear()
+    if options.kernels == "compiled" and compiled() is None:
+        raise CadenzaError("Numba is not installed, so there are no compiled kernels.", "pip install numba")
     batch_size = options.batch or PRESETS[options.preset].batch_size
     env = make_env(options.env)
     try:
@@ -68,27 +79,53 @@ def measure_update(options: Update, *, table: bool = True) -> Record:
     # The hidden layer of the three critics, the commonest product of the update.
     hidden = model.config.hidden_size
     left, right = torch.randn(HEADS, batch_size, hidden), torch.randn(HEADS, hidden, hidden)
-    result = torch.empty(HEADS, batch_size, hidden)
+    results = [torch.empty(HEADS, batch_size, hidden) for _ in range(2)]
     probe_gflop = 2e-9 * HEADS * batch_size * hidden * hidden
 
     def update() -> None:
         model.update(batch)
 
     def probe() -> None:
-        torch.bmm(left, right, out=result)
+        torch.bmm(left, right, out=results[0])
 
-    estimates = ms_per_call(update, 3), ms_per_call(probe, 3)  # the first calls warm up
-    estimates = ms_per_call(update, 3), ms_per_call(probe, 3)
-    counts = [max(1, round(60 / ms)) for ms in estimates]
-    update_ms, cpu_ms, probe_ms = [], [], []
+    def probe_again() -> None:
+        torch.bmm(left, right, out=results[1])
+
+    ways = {"in_turn": options.threads}
+    if options.threads > 1:
+        ways["together"] = options.threads // 2
+    pairs = {}
+    for way, threads in ways.items():
+        torch.set_num_threads(threads)
+        pairs[way] = model.branches = Pair(way)
+        ms_per_call(update, 3)  # compiles, starts threads, warms up
+    count = max(1, round(60 / ms_per_call(update, 3)))
+    torch.set_num_threads(options.threads)
+    probes = max(1, round(60 / ms_per_call(probe, 3)))
+    update_ms: dict[str, list[float]] = {way: [] for way in ways}
+    cpu_ms: dict[str, list[float]] = {way: [] for way in ways}
+    probe_ms, beside_ms = [], []
     for _ in range(options.repeats):
-        began = time.process_time()
-        update_ms.append(ms_per_call(update, counts[0]))
-        cpu_ms.append(1e3 * (time.process_time() - began) / counts[0])
-        probe_ms.append(ms_per_call(probe, counts[1]))
+        for way, threads in ways.items():
+            torch.set_num_threads(threads)
+            model.branches = pairs[way]
+            update()
+            began = time.process_time()
+            update_ms[way].append(ms_per_call(update, count))
+            cpu_ms[way].append(1e3 * (time.process_time() - began) / count)
+        torch.set_num_threads(options.threads)
+        probe()
+        probe_ms.append(ms_per_call(probe, probes))
+        if "together" in pairs:
+            torch.set_num_threads(ways["together"])
+            both = partial(
+                pairs["together"].run, partial(ms_per_call, probe, probes), partial(ms_per_call, probe_again, probes)
+            )
+            beside_ms.append(ms_per_call(both, 1) / probes)
 
+    way = min(ways, key=lambda name: median(update_ms[name]))
     products = update_products(model.config, obs_size, action_size, batch_size)
-    work, measured = gflop(products), median(update_ms)
+    work, measured = gflop(products), median(update_ms[way])
     rate = 1e3 * probe_gflop / median(probe_ms)
     record: Record = {
         "preset": options.preset,
@@ -98,12 +135,16 @@ def measure_update(options: Update, *, table: bool = True) -> Record:
         "batch": batch_size,
         "threads": options.threads,
         "repeats": options.repeats,
-        "updates_per_repeat": counts[0],
+        "updates_per_repeat": count,
+        "kernels": "torch" if compiled() is None else "compiled",
+        "branches": way,
         "ms_per_update": round(measured, 4),
-        "ms_per_update_fastest": round(min(update_ms), 4),
-        "cpu_ms_per_update": round(median(cpu_ms), 4),
+        "ms_per_update_fastest": round(min(update_ms[way]), 4),
+        "ms_per_update_by_branches": {name: round(median(values), 4) for name, values in update_ms.items()},
+        "cpu_ms_per_update": round(median(cpu_ms[way]), 4),
         "gflop_per_update": round(work, 6),
         "matmul_gflops": round(rate, 3),
+        "matmul_gflops_beside": round(2e3 * probe_gflop / median(beside_ms), 3) if beside_ms else None,
         "floor_ms": round(1e3 * work / rate, 4),
         "efficiency": round(1e3 * work / rate / measured, 4),
     }
@@ -128,8 +169,13 @@ def _print_products(products: list[Product]) -> None:
 
 def _print_update(r: Record) -> None:
     fastest = f"fastest repeat {r['ms_per_update_fastest']:.2f}, processor time {r['cpu_ms_per_update']:.2f}"
-    out.print(f"[bold]update[/] preset {r['preset']}, batch {r['batch']}, {r['threads']} thread(s), n = {r['repeats']}")
+    way = "branches beside each other" if r["branches"] == "together" else "one operation after the other"
+    out.print(
+        f"[bold]update[/] preset {r['preset']}, batch {r['batch']}, {r['threads']} thread(s), {way}, "
+        f"{r['kernels']} kernels, n = {r['repeats']}"
+    )
     out.print(f"  measured     {r['ms_per_update']:9.2f} ms per update ({fastest})")
     out.print(f"  products     {r['gflop_per_update']:9.3f} GFLOP per update")
-    out.print(f"  this machine {r['matmul_gflops']:9.1f} GFLOP/s in float32 products of these sizes")
+    beside = f" ({r['matmul_gflops_beside']:.1f} as two independent products)" if r["matmul_gflops_beside"] else ""
+    out.print(f"  this machine {r['matmul_gflops']:9.1f} GFLOP/s in torch's float32 products of these sizes{beside}")
     out.print(f"  floor        {r['floor_ms']:9.2f} ms; efficiency {100 * r['efficiency']:.0f} %")

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.progress import BarColumn, Progress, TextColumn
 
@@ -47,8 +47,8 @@ class Wallclock:
     """of each evaluation during training"""
     final_episodes: int = 25
     """of the evaluation of the last policy"""
-    torch_threads: int = 1
-    """of every agent"""
+    torch_threads: int | Literal["auto"] = "auto"
+    """of every agent; auto: of each what updates it fastest, measured when its run begins"""
 
 
 def run_wallclock(options: Wallclock, command: str) -> None:

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from cadenza.agents.symphony.arithmetic import gflop, update_products
+from cadenza.agents.symphony.block import compiled
 from cadenza.agents.symphony.presets import PRESETS
 from cadenza.scripts.main import run
 
@@ -22,10 +24,28 @@ def test_update_writes_consistent_figures(tmp_path: Path, capsys: pytest.Capture
     assert record["efficiency"] == pytest.approx(record["floor_ms"] / record["ms_per_update"], rel=0.01)
     assert record["ms_per_update_fastest"] <= record["ms_per_update"]
     assert record["command"].startswith("cadenza bench update --preset demo")
+    assert (record["branches"], record["matmul_gflops_beside"]) == ("in_turn", None)
     assert {"versions", "machine", "git_commit", "load_average_before", "load_average_after"} <= set(record)
     shown = capsys.readouterr().out
     assert "online critics" in shown
     assert "efficiency" in shown
+
+
+def test_update_on_two_threads_tries_both_ways_and_kernels_can_be_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CADENZA_KERNELS", "")  # so that the command's own setting is undone
+    path = tmp_path / "update.json"
+    command = ["bench", "update", "--preset", "demo", "--batch", "16", "--repeats", "2", "--threads", "2"]
+    assert run([*command, "--kernels", "torch", "--json", str(path)]) == 0
+    record = json.loads(path.read_text())
+    compiled.cache_clear()
+    torch.set_num_threads(1)
+    ways = record["ms_per_update_by_branches"]
+    assert set(ways) == {"in_turn", "together"}
+    assert record["ms_per_update"] == min(ways.values()) == ways[record["branches"]]
+    assert record["kernels"] == "torch"
+    assert record["matmul_gflops_beside"] > 0
 
 
 def test_env_takes_several_in_turn(tmp_path: Path) -> None:
