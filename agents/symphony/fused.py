@@ -2,25 +2,31 @@
 
 Step by step the same as :mod:`cadenza.agents.symphony.objective` with autograd and torch's AdamW, which
 ``tests/agents/symphony/test_fused.py`` holds it to. What it leaves out is the bookkeeping: some three hundred small
-operations per update that cost more than their arithmetic.
+operations per update that cost more than their arithmetic. All memory is laid out once per batch size, and each branch
+gives Python's lock away only some fifteen times, at products and passes that are worth it: two threads that trade the
+lock at every small operation spend their time waiting for each other to wake.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cadenza.agents.symphony.block import BlockWeights, Saved, block_backward, block_forward, compiled
+from cadenza.agents.symphony.block import LAYER_NORM_EPS, BlockWeights, compiled
 from cadenza.agents.symphony.branches import Pair
 from cadenza.agents.symphony.losses import QT_FLOOR
+from cadenza.agents.symphony.networks import FeedForward
 from cadenza.agents.symphony.objective import Loss
 from cadenza.agents.symphony.policy import SymphonyPolicy
 from cadenza.agents.symphony.presets import ALPHA
 from cadenza.agents.symphony.replay import Batch
+
+Array = NDArray[np.float32]
 
 
 def fusible(policy: SymphonyPolicy) -> bool:
@@ -37,46 +43,18 @@ def fusible(policy: SymphonyPolicy) -> bool:
     )
 
 
-class _Next(NamedTuple):
-    """What the actor branch keeps from its forward to its backward pass."""
-
-    inputs: Tensor
-    """[a', s'] (batch, A + live observations)."""
-    actor: Saved
-    target: Saved
-    heads: Tensor
-    action: Tensor
-    order: NDArray[np.int64]
-    grad_value: NDArray[np.float32]
-    target_value: NDArray[np.float32]
-    sums: NDArray[np.float32]
-    resistance: Tensor
-    previous: Tensor
-
-
-class _Now(NamedTuple):
-    """What the critic branch keeps."""
-
-    inputs: Tensor
-    saved: Saved
-    values: Tensor
-
-
 class FusedUpdate:
-    """One update of a policy for which :func:`fusible` holds."""
+    """Updates of a policy for which :func:`fusible` holds."""
 
     def __init__(self, policy: SymphonyPolicy):
-        from cadenza.agents.symphony import loss_kernels
-
-        self.kernels = loss_kernels
         self.policy = policy
-        self.weights = policy.critic.value_weights.numpy()
-        self.actions = policy.action_size
         self.live = policy.critic.z_size
+        self._memory: _Memory | None = None
+        self._acting: _Acting | None = None
         self.refresh()
 
     def refresh(self) -> None:
-        """Take in new normaliser statistics.
+        """Take in new normaliser statistics, or an optimiser whose state was loaded.
 
         Trailing observations that never varied (the Gymnasium humanoid has 84) are zero for the networks, so their
         columns need no work.
@@ -85,136 +63,298 @@ class FusedUpdate:
         if policy.config.normalize_observations:
             varying = policy.normalizer.inverse_std.nonzero()
             self.live = int(varying[-1]) + 1 if len(varying) else 1
-        self.actor = _cut(policy.actor.net.weights(), self.live)
-        self.critics = _cut(policy.critic.critics.weights(), self.actions + self.live)
-        self.target = _cut(policy.critic_target.critics.weights(), self.actions + self.live)
+        self._memory = self._acting = None
 
-    def __call__(self, batch: Batch, pair: Pair, noise: Tensor | None = None) -> Loss:
+    def step(self, batch: Batch, pair: Pair, noise: Tensor | None = None) -> None:
         """One gradient step on ``batch``, then the target's Polyak step."""
-        after, now = pair.run(lambda: self._next(batch, noise), lambda: self._now(batch))
-        losses, (critic, critic_gradients) = pair.run(
-            lambda: self._improve_actor(after), lambda: self._critic_gradients(after, now)
-        )
+        memory = self._memory
+        if memory is None or memory.batch != len(batch.rewards):
+            memory = self._memory = _Memory(self.policy, self.live, len(batch.rewards))
+        pair.run(lambda: memory.value_next(batch, noise), lambda: memory.value_now(batch))
+        pair.run(memory.improve_actor, memory.differentiate_critics)
         # The target critics are read by the actor branch until here.
-        policy = self.policy
-        self._step(policy.critic.critics.weights(), critic_gradients, policy.critic_target.critics.weights())
-        policy.value_trace.fill_(float(after.sums[1]))
-        return self._loss(after, losses, critic)
+        memory.step_critics()
 
-    def _inputs(self, obs: Tensor, actions: Tensor) -> Tensor:
-        """[action, normalised live observations] (batch, A + live)."""
-        policy, size = self.policy, self.live
-        inputs = torch.empty(len(obs), self.actions + size)
-        inputs[:, : self.actions] = actions
+    def act(self, obs: NDArray[Any], noise_std: float, active: Array | None) -> Array:
+        """:meth:`SymphonyPolicy.act` for (envs, obs) of any number format: (envs, actions)."""
+        acting = self._acting
+        if acting is None or acting.batch != len(obs):
+            acting = self._acting = _Acting(self.policy, self.live, len(obs))
+        return acting(obs, noise_std, active)
+
+    def loss(self) -> Loss:
+        """The loss of the last step's batch."""
+        assert self._memory is not None
+        return self._memory.loss()
+
+
+class _Memory:
+    """Everything one update of one batch size writes to, and the passes that write it.
+
+    Names ending in ``_np`` are NumPy's names of the same memory.
+    """
+
+    def __init__(self, policy: SymphonyPolicy, live: int, batch: int):
+        from cadenza.agents.symphony import loss_kernels
+
+        self.policy, self.config, self.batch, self.live = policy, policy.config, batch, live
+        self.kernels = loss_kernels
+        actions = self.actions = policy.action_size
+        self.weights = policy.critic.value_weights.numpy()
+        normalizer = policy.normalizer
+        self.inverse = normalizer.inverse_std[:live]
+        self.offset = -normalizer.mean[:live] * self.inverse
+        self.limit = normalizer.limit
+        # [action, live observations] of now and next.
+        self.now, self.next = torch.empty(batch, actions + live), torch.empty(batch, actions + live)
+        self.next_action_np = self.next[:, :actions].numpy()
+        self.actor = _Block(policy.actor.net, self.next[:, actions:], learns=True, live=0)
+        self.critics = _Block(policy.critic.critics, self.now, learns=True, live=0)
+        self.target = _Block(policy.critic_target.critics, self.next, learns=False, live=actions)
+        self.noise = torch.empty(batch, actions)
+        self.heads_np = np.empty((batch, 3 * actions), np.float32)
+        self.action_np = np.empty((batch, actions), np.float32)
+        self.order: NDArray[np.int64] = np.zeros((batch, policy.config.value_count), np.int64)
+        self.target_value, self.grad_value = np.empty(batch, np.float32), np.empty(batch, np.float32)
+        self.sums, self.losses = np.zeros(2, np.float32), np.zeros(4, np.float32)
+        self.critic_loss = 0.0
+        self.previous_np: Array = self.action_np
+        self.steps_actor = _moments(policy, policy.actor.net, self.actor, None)
+        self.steps_critics = _moments(policy, policy.critic.critics, self.critics, policy.critic_target.critics)
+
+    def _inputs(self, obs: Tensor, actions: Tensor | None, inputs: Tensor) -> None:
         live = inputs[:, self.actions :]
-        if policy.config.normalize_observations:
-            normalizer = policy.normalizer
-            torch.sub(obs[:, :size], normalizer.mean[:size], out=live)
-            live.mul_(normalizer.inverse_std[:size]).clamp_(-normalizer.limit, normalizer.limit)
+        if self.config.normalize_observations:
+            torch.addcmul(self.offset, obs[:, : self.live], self.inverse, out=live).clamp_(-self.limit, self.limit)
         else:
             live.copy_(obs)
-        return inputs
+        if actions is not None:
+            inputs[:, : self.actions] = actions
 
     @torch.no_grad()  # which holds for one thread
-    def _next(self, batch: Batch, noise: Tensor | None) -> _Next:
-        policy, config, k = self.policy, self.policy.config, self.kernels
+    def value_next(self, batch: Batch, noise: Tensor | None) -> None:
+        """Forward pass of the actor branch."""
+        config, k = self.config, self.kernels
+        std = 0.5 if config.noiseless else config.noise_std
         if noise is None:
-            noise = policy.bounded_noise(batch.actions, 0.5 if config.noiseless else config.noise_std)
-        inputs = self._inputs(batch.next_observations, batch.actions)
-        raw, actor = block_forward(self.actor, inputs[:, self.actions :])
-        heads, action = torch.empty_like(raw[0]), torch.empty_like(noise)
-        k.head_forward(raw[0].numpy(), noise.numpy(), config.clamp_epsilon, heads.numpy(), action.numpy())
-        inputs[:, : self.actions] = action
-        values, target = block_forward(self.target, inputs)
-        rows = values.transpose(0, 1).reshape(len(inputs), -1).numpy()
-        order = np.argsort(rows, axis=-1)
-        rewards = batch.rewards[:, 0]
-        resistance = heads[:, 2 * noise.shape[1] :].abs().clamp_(config.clamp_epsilon, 1.0 - config.clamp_epsilon)
+            noise = self.noise.normal_(generator=self.policy.generator)
+        else:
+            std = 0.0  # it is N already
+        self._inputs(batch.next_observations, None, self.next)
+        self.actor.forward()
+        raw = self.actor.out_np[0]
+        k.head_forward(raw, noise.numpy(), std, config.clamp_epsilon, self.heads_np, self.action_np)
+        self.next_action_np[:] = self.action_np
+        self.target.forward()
+        rows = self.target.out_np.transpose(1, 0, 2).reshape(self.batch, -1)
+        self.order = np.argsort(rows, axis=-1)
+        rewards = batch.rewards.numpy()[:, 0]
         if config.noiseless:
-            rewards = rewards * resistance.mean(-1)
-        grad_value, target_value = np.empty(len(inputs), np.float32), np.empty(len(inputs), np.float32)
-        sums = np.empty(2, np.float32)
+            resistance = np.clip(
+                np.abs(self.heads_np[:, 2 * self.actions :]), config.clamp_epsilon, 1 - config.clamp_epsilon
+            )
+            rewards = rewards * resistance.mean(-1, dtype=np.float32)
         k.bootstrap(
-            rows, order, self.weights, rewards.numpy(), batch.terminals[:, 0].numpy(),
-            float(policy.value_trace), ALPHA, config.gamma, QT_FLOOR, config.value_trace == "mean",
-            config.advantage_scale == "spread", target_value, grad_value, sums,
+            rows, self.order, self.weights, rewards, batch.terminals.numpy()[:, 0], float(self.policy.value_trace),
+            ALPHA, config.gamma, QT_FLOOR, config.value_trace == "mean", config.advantage_scale == "spread",
+            self.target_value, self.grad_value, self.sums,
         )  # fmt: skip
-        return _Next(
-            inputs, actor, target, heads, action, order, grad_value, target_value, sums, resistance, batch.actions
-        )
+        self.previous_np = batch.actions.numpy()
 
     @torch.no_grad()
-    def _now(self, batch: Batch) -> _Now:
-        inputs = self._inputs(batch.observations, batch.actions)
-        values, saved = block_forward(self.critics, inputs)
-        return _Now(inputs, saved, values)
+    def value_now(self, batch: Batch) -> None:
+        """Forward pass of the critic branch."""
+        self._inputs(batch.observations, batch.actions, self.now)
+        self.critics.forward()
 
     @torch.no_grad()
-    def _improve_actor(self, after: _Next) -> NDArray[np.float32]:
-        """Backward pass of the actor branch and the actor's step; [swaddling loss, mean S, mean B, smoothness]."""
-        policy, config, k = self.policy, self.policy.config, self.kernels
-        heads, action = after.heads, after.action
-        grad_values = torch.empty(len(self.target.weight3), len(action), self.target.weight3.shape[2])
-        k.scatter_value_gradient(after.order, self.weights, after.grad_value, grad_values.numpy())
-        grad_action, _ = block_backward(
-            self.target, after.inputs, after.target, grad_values, learns=False, live=self.actions
-        )
-        assert grad_action is not None
-        grad_raw, losses = torch.empty_like(heads), np.empty(4, np.float32)
+    def improve_actor(self) -> None:
+        """Backward pass of the actor branch and the actor's step."""
+        config, k = self.config, self.kernels
+        k.scatter_value_gradient(self.order, self.weights, self.grad_value, self.target.grad_out_np)
+        self.target.backward()
         k.head_backward(
-            heads.numpy(), action.numpy(), grad_action.numpy(), config.clamp_epsilon,
-            config.swaddling_reduction == "sum", after.previous.numpy(), config.smoothness_weight,
-            grad_raw.numpy(), losses,
+            self.heads_np, self.action_np, self.target.grad_x_np, config.clamp_epsilon,
+            config.swaddling_reduction == "sum", self.previous_np, config.smoothness_weight,
+            self.actor.grad_out_np[0], self.losses,
         )  # fmt: skip
-        _, gradients = block_backward(self.actor, after.inputs[:, self.actions :], after.actor, grad_raw[None])
-        self._step(policy.actor.net.weights(), gradients, None)
-        return losses
+        self.actor.backward()
+        k.adamw(*self.steps_actor, *self._rates())
+        self.policy.value_trace.fill_(float(self.sums[1]))
 
     @torch.no_grad()
-    def _critic_gradients(self, after: _Next, now: _Now) -> tuple[float, tuple[Tensor | None, ...]]:
-        grad = torch.empty_like(now.values)
-        loss = self.kernels.critic_loss(now.values.numpy(), after.target_value, grad.numpy())
-        _, gradients = block_backward(self.critics, now.inputs, now.saved, grad)
-        return loss, gradients
+    def differentiate_critics(self) -> None:
+        """Backward pass of the critic branch."""
+        critics = self.critics
+        self.critic_loss = float(self.kernels.critic_loss(critics.out_np, self.target_value, critics.grad_out_np))
+        critics.backward()
 
-    def _step(self, block: BlockWeights, gradients: tuple[Tensor | None, ...], target: BlockWeights | None) -> None:
-        policy, k = self.policy, self.kernels
-        group = policy.optimizer.param_groups[0]
-        numbers = group["lr"], *group["betas"], group["weight_decay"], group["eps"]
-        for index, (parameter, gradient) in enumerate(zip(block, gradients, strict=True)):
-            if parameter is None or gradient is None:
-                continue
-            state = policy.optimizer.state[parameter]
-            copy = None if target is None else target[index]
-            whole = [parameter, gradient, state["exp_avg"], state["exp_avg_sq"], *([] if copy is None else [copy])]
-            parts = [whole]
-            if gradient.shape != parameter.shape:
-                # Of the first layer only the rows of live inputs: the others' gradients are zero.
-                parts = [[x[head, : gradient.shape[1]] for x in whole] for head in range(len(parameter))]
-            for part in parts:
-                arrays = [x.detach().numpy().reshape(-1) for x in part]
-                if copy is None:
-                    k.adamw(*arrays, *numbers)
-                else:
-                    k.adamw_with_target(*arrays, *numbers, policy.config.tau)
+    def step_critics(self) -> None:
+        """The critics' step and their target's."""
+        self.kernels.adamw_with_target(*self.steps_critics, *self._rates(), self.config.tau)
 
-    def _loss(self, after: _Next, losses: NDArray[np.float32], critic: float) -> Loss:
-        advantage, trace, swaddling, smoothness = (float(x) for x in (*after.sums, losses[0], losses[3]))
-        action_size = after.action.shape[1]
-        epsilon = self.policy.config.clamp_epsilon
-        scale = after.heads[:, action_size : 2 * action_size].abs().clamp_(epsilon, 1.0 - epsilon)
+    def _rates(self) -> tuple[float, ...]:
+        group = self.policy.optimizer.param_groups[0]
+        return group["lr"], *group["betas"], group["weight_decay"], group["eps"]
+
+    def loss(self) -> Loss:
+        """Of the last update."""
+        advantage, trace = (float(x) for x in self.sums)
+        swaddling, smoothness = float(self.losses[0]), float(self.losses[3])
+        low, high = self.config.clamp_epsilon, 1.0 - self.config.clamp_epsilon
+        heads = torch.from_numpy(self.heads_np.copy()).abs_().clamp_(low, high)
         return Loss(
-            torch.tensor(swaddling - advantage + smoothness + critic),
+            torch.tensor(swaddling - advantage + smoothness + self.critic_loss),
             torch.tensor(advantage),
-            torch.tensor(critic),
+            torch.tensor(self.critic_loss),
             torch.tensor(swaddling),
             torch.zeros(()),
             torch.tensor(trace),
-            scale,
-            after.resistance,
+            heads[:, self.actions : 2 * self.actions],
+            heads[:, 2 * self.actions :],
         )
 
 
-def _cut(block: BlockWeights, inputs: int) -> BlockWeights:
-    """The block on its first ``inputs`` inputs; shares memory."""
-    return block._replace(weight1=block.weight1[:, :inputs])
+class _Acting:
+    """The acting path for a fixed number of environments."""
+
+    def __init__(self, policy: SymphonyPolicy, live: int, batch: int):
+        self.policy, self.config, self.batch, self.live = policy, policy.config, batch, live
+        normalizer = policy.normalizer
+        self.mean, self.inverse = normalizer.mean[:live].numpy(), normalizer.inverse_std[:live].numpy()
+        self.limit = normalizer.limit
+        self.inputs = torch.empty(batch, live)
+        self.inputs_np = self.inputs.numpy()
+        self.actor = _Block(policy.actor.net, self.inputs, learns=False, live=0)
+        self.noise = torch.empty(batch, policy.action_size)
+
+    @torch.no_grad()
+    def __call__(self, obs: NDArray[Any], noise_std: float, active: Array | None) -> Array:
+        inputs = self.inputs_np
+        inputs[:] = obs.reshape(self.batch, -1)[:, : self.live]
+        if self.config.normalize_observations:
+            np.subtract(inputs, self.mean, out=inputs)
+            np.multiply(inputs, self.inverse, out=inputs)
+            np.clip(inputs, -self.limit, self.limit, out=inputs)
+        self.actor.forward()
+        action, scale, _ = np.split(np.tanh(self.actor.out_np[0] / 2), 3, axis=1)
+        low = self.config.clamp_epsilon
+        pre_squash = np.clip(np.abs(scale), low, 1 - low) * action
+        if active is not None:
+            pre_squash *= active
+        if noise_std > 0:
+            noise = self.noise.normal_(generator=self.policy.generator).numpy()
+            pre_squash += np.clip(noise * np.float32(noise_std), -1, 1)
+        return np.tanh(pre_squash)
+
+
+class _Block:
+    """A feed-forward block on a fixed input tensor, with all its intermediate and gradient memory.
+
+    Args:
+        module: the parameters; its first ``x.shape[1]`` inputs are used.
+        x: (batch, in), written by the caller before :meth:`forward`.
+        learns: whether :meth:`backward` gives the parameters' gradients.
+        live: of how many first input columns it gives the gradient, summed over heads.
+    """
+
+    def __init__(self, module: FeedForward, x: Tensor, *, learns: bool, live: int):
+        self.kernels: Any = _kernels()
+        self.learns, self.live = learns, live
+        w = self.weights = BlockWeights(*(None if p is None else p.detach() for p in module.weights()))
+        heads, hidden, outputs, batch = module.heads, module.hidden_size, module.out_size, len(x)
+        inputs = x.shape[1]
+        self.x = x.unsqueeze(0).expand(heads, -1, -1)
+        self.w1, self.bias3 = w.weight1[:, :inputs], w.bias3.unsqueeze(1)
+        wide: list[Tensor] = [torch.empty(heads, batch, hidden) for _ in range(9)]
+        self.pre1, self.y1, self.pre2, self.y2, self.grad_y2, self.grad_pre2, self.grad_y1, self.grad_pre1 = wide[:8]
+        self.pre1_np, self.y1_np, self.pre2_np, self.y2_np = (t.numpy() for t in wide[:4])
+        self.grad_y2_np, self.grad_pre2_np, self.grad_y1_np, self.grad_pre1_np = (t.numpy() for t in wide[4:8])
+        self.normed, self.derivative, self.angle = (np.empty((heads, batch, hidden), np.float32) for _ in range(3))
+        self.rstd = np.empty((heads, batch), np.float32)
+        self.scale, self.inverse = np.empty((heads, hidden), np.float32), np.empty((heads, hidden), np.float32)
+        self.out, self.grad_out = torch.empty(heads, batch, outputs), torch.empty(heads, batch, outputs)
+        self.out_np, self.grad_out_np = self.out.numpy(), self.grad_out.numpy()
+        self.bias1_np, self.norm_weight_np, self.norm_bias_np, self.bias2_np = (
+            t.numpy() for t in (w.bias1, w.norm_weight, w.norm_bias, w.bias2)
+        )
+        assert w.raw_scale is not None
+        self.raw_scale_np = w.raw_scale.numpy()
+        self.w2t, self.w3t = w.weight2.transpose(1, 2), w.weight3.transpose(1, 2)
+        self.xt, self.y1t, self.y2t = self.x.transpose(1, 2), self.y1.transpose(1, 2), self.y2.transpose(1, 2)
+        # Gradients, in the order of BlockWeights; the sums over the batch are written even where nobody learns.
+        self.gradients = BlockWeights(
+            self.w1.new_empty(self.w1.shape),
+            *(None if t is None else torch.empty_like(t) for t in w[1:]),
+        )
+        self.gradients_np = [None if t is None else t.numpy() for t in self.gradients]
+        if live:
+            self.w1t_live = w.weight1[:, :live].transpose(1, 2)
+            self.grad_x = torch.empty(heads, batch, live)
+            self.grad_x_heads_np = self.grad_x.numpy()
+            self.grad_x_np = np.empty((batch, live), np.float32)
+
+    def forward(self) -> None:
+        """``out`` (heads, batch, out) of ``x``."""
+        k, w = self.kernels, self.weights
+        torch.bmm(self.x, self.w1, out=self.pre1)
+        k.norm_forward(
+            self.pre1_np, self.bias1_np, self.norm_weight_np, self.norm_bias_np, LAYER_NORM_EPS,
+            self.y1_np, self.normed, self.rstd,
+        )  # fmt: skip
+        torch.bmm(self.y1, w.weight2, out=self.pre2)
+        k.scale_of(self.raw_scale_np, self.scale, self.inverse)
+        k.resine_forward(
+            self.pre2_np, self.bias2_np, self.scale, self.inverse, self.y2_np, self.derivative, self.angle
+        )  # fmt: skip
+        torch.baddbmm(self.bias3, self.y2, w.weight3, out=self.out)
+
+    def backward(self) -> None:
+        """From ``grad_out`` to ``gradients`` and ``grad_x_np``, as far as wanted."""
+        k, g = self.kernels, self.gradients_np
+        torch.bmm(self.grad_out, self.w3t, out=self.grad_y2)
+        k.resine_backward(
+            self.grad_y2_np, self.y2_np, self.derivative, self.angle, self.scale, self.grad_pre2_np, g[5], g[6]
+        )  # fmt: skip
+        torch.bmm(self.grad_pre2, self.w2t, out=self.grad_y1)
+        k.norm_backward(
+            self.grad_y1_np, self.normed, self.rstd, self.norm_weight_np, self.grad_pre1_np, g[2], g[3], g[1]
+        )  # fmt: skip
+        if self.learns:
+            torch.bmm(self.xt, self.grad_pre1, out=self.gradients.weight1)
+            torch.bmm(self.y1t, self.grad_pre2, out=self.gradients.weight2)
+            torch.bmm(self.y2t, self.grad_out, out=self.gradients.weight3)
+            k.column_sum(self.grad_out_np, g[9])
+        if self.live:
+            torch.bmm(self.grad_pre1, self.w1t_live, out=self.grad_x)
+            k.head_sum(self.grad_x_heads_np, self.grad_x_np)
+
+
+def _moments(
+    policy: SymphonyPolicy, module: FeedForward, block: _Block, target: FeedForward | None
+) -> tuple[tuple[Array, ...], ...]:
+    """Flat views of parameters, gradients, both moments (and the target's parameters), part by part.
+
+    Of the first layer only the rows of live inputs: the others' gradients are zero.
+    """
+    columns: list[list[Array]] = [[] for _ in range(4 if target is None else 5)]
+    copies = module.weights() if target is None else target.weights()
+    for parameter, gradient, copy in zip(module.weights(), block.gradients, copies, strict=True):
+        if parameter is None or gradient is None or copy is None:
+            continue
+        state = policy.optimizer.state[parameter]
+        whole = [parameter, gradient, state["exp_avg"], state["exp_avg_sq"], copy][: len(columns)]
+        parts = [whole]
+        if gradient.shape != parameter.shape:
+            parts = [[x[head, : gradient.shape[1]] for x in whole] for head in range(len(parameter))]
+        for part in parts:
+            for column, x in zip(columns, part, strict=True):
+                flat = x.detach().view(-1)  # a view, or an error
+                column.append(flat.numpy())
+    return tuple(tuple(column) for column in columns)
+
+
+def _kernels() -> ModuleType:
+    found = compiled()
+    assert found is not None
+    return found

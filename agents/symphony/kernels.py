@@ -214,3 +214,38 @@ def norm_backward(
                 p = rstd[k, i] * (grad[k, i, j] * weight[k, j] - mean - normed[k, i, j] * along)
                 grad_pre[k, i, j] = p
                 grad_bias[k, j] += p
+
+
+@_fast
+def scale_of(raw: Array, scale: Array, inverse: Array) -> None:
+    """s = sigmoid(raw) and 1/s, both (heads, units)."""
+    H, N = raw.shape
+    for k in range(H):
+        for j in range(N):
+            e = np.exp(-raw[k, j])
+            inverse[k, j] = _f(1) + e
+            scale[k, j] = _f(1) / (_f(1) + e)
+
+
+@_fast
+def column_sum(x: Array, total: Array) -> None:
+    """total[k, j] = sum over the batch of x."""
+    H, B, N = x.shape
+    for k in range(H):
+        for j in range(N):
+            total[k, j] = _f(0)
+        for i in range(B):
+            for j in range(N):
+                total[k, j] += x[k, i, j]
+
+
+@_fast
+def head_sum(x: Array, total: Array) -> None:
+    """total[i, j] = sum over the heads of x."""
+    H, B, N = x.shape
+    for i in range(B):
+        for j in range(N):
+            value = _f(0)
+            for k in range(H):
+                value += x[k, i, j]
+            total[i, j] = value

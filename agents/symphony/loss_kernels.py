@@ -19,19 +19,24 @@ _careful: Any = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath
 
 
 @_careful
-def head_forward(raw: Array, noise: Array, epsilon: float, heads: Array, action: Array) -> None:
+def head_forward(raw: Array, noise: Array, std: float, epsilon: float, heads: Array, action: Array) -> None:
     """Actor's output to action: raw (batch, 3A), noise (batch, A) -> tanh(raw/2) in ``heads``, ``action`` (batch, A).
 
-    The action is tanh(S A + N), S = |tanh(raw_s/2)| kept ``epsilon`` off 0 and 1.
+    The action is tanh(S A + N), S = |tanh(raw_s/2)| kept ``epsilon`` off 0 and 1, N = std * clip(noise, -1/std, 1/std);
+    with ``std`` 0 the noise is N itself.
     """
     B, N = noise.shape
     low, high = _f(epsilon), _f(1) - _f(epsilon)
+    size = _f(std)
     for i in range(B):
         for j in range(3 * N):
             heads[i, j] = np.tanh(_f(0.5) * raw[i, j])
         for j in range(N):
             scale = min(max(abs(heads[i, N + j]), low), high)
-            action[i, j] = np.tanh(scale * heads[i, j] + noise[i, j])
+            n = noise[i, j]
+            if size > 0:
+                n = min(max(n * size, _f(-1)), _f(1))
+            action[i, j] = np.tanh(scale * heads[i, j] + n)
 
 
 @_careful
@@ -173,33 +178,38 @@ def critic_loss(values: Array, target: Array, grad: Array) -> Any:
 
 @_fast
 def adamw(
-    parameter: Array, gradient: Array, first: Array, second: Array,
+    parameters: Any, gradients: Any, firsts: Any, seconds: Any,
     rate: float, beta1: float, beta2: float, decay: float, epsilon: float,
 ) -> None:  # fmt: skip
-    """AdamW without bias correction, in place, on flat arrays."""
+    """AdamW without bias correction, in place, on tuples of flat arrays."""
     b1, b2, keep, lr, eps = _f(beta1), _f(beta2), _f(1 - rate * decay), _f(rate), _f(epsilon)
-    for i in range(parameter.size):
-        g = gradient[i]
-        m = b1 * first[i] + (_f(1) - b1) * g
-        v = b2 * second[i] + (_f(1) - b2) * g * g
-        first[i] = m
-        second[i] = v
-        parameter[i] = keep * parameter[i] - lr * m / (np.sqrt(v) + eps)
+    for part in range(len(parameters)):
+        parameter, gradient, first, second = parameters[part], gradients[part], firsts[part], seconds[part]
+        for i in range(parameter.size):
+            g = gradient[i]
+            m = b1 * first[i] + (_f(1) - b1) * g
+            v = b2 * second[i] + (_f(1) - b2) * g * g
+            first[i] = m
+            second[i] = v
+            parameter[i] = keep * parameter[i] - lr * m / (np.sqrt(v) + eps)
 
 
 @_fast
 def adamw_with_target(
-    parameter: Array, gradient: Array, first: Array, second: Array, target: Array,
+    parameters: Any, gradients: Any, firsts: Any, seconds: Any, targets: Any,
     rate: float, beta1: float, beta2: float, decay: float, epsilon: float, tau: float,
 ) -> None:  # fmt: skip
-    """:func:`adamw`, and the Polyak step of ``target`` towards the new parameter in the same sweep."""
+    """:func:`adamw`, and the Polyak step of ``targets`` towards the new parameters in the same sweep."""
     b1, b2, keep, lr, eps, t = _f(beta1), _f(beta2), _f(1 - rate * decay), _f(rate), _f(epsilon), _f(tau)
-    for i in range(parameter.size):
-        g = gradient[i]
-        m = b1 * first[i] + (_f(1) - b1) * g
-        v = b2 * second[i] + (_f(1) - b2) * g * g
-        first[i] = m
-        second[i] = v
-        p = keep * parameter[i] - lr * m / (np.sqrt(v) + eps)
-        parameter[i] = p
-        target[i] += t * (p - target[i])
+    for part in range(len(parameters)):
+        parameter, gradient, first, second = parameters[part], gradients[part], firsts[part], seconds[part]
+        target = targets[part]
+        for i in range(parameter.size):
+            g = gradient[i]
+            m = b1 * first[i] + (_f(1) - b1) * g
+            v = b2 * second[i] + (_f(1) - b2) * g * g
+            first[i] = m
+            second[i] = v
+            p = keep * parameter[i] - lr * m / (np.sqrt(v) + eps)
+            parameter[i] = p
+            target[i] += t * (p - target[i])

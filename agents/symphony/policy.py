@@ -286,6 +286,8 @@ class SymphonyPolicy(BasePolicy):
                 group["eps"] = group["eps"] * beta2 + 1e-8 * (1.0 - beta2)
 
     def set_training_mode(self, mode: bool) -> None:
+        if self.config.gradient_dropout == "none" and self.training == mode:
+            return
         self.train(mode)
         self.critic_target.eval()
 

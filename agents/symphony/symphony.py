@@ -171,12 +171,17 @@ class Symphony(OffPolicyAlgorithm):
         if config.deliberate_fall_steps and not exploring:
             falling = self._episode_steps + 1 >= self._time_limits - config.deliberate_fall_steps
             if falling.any():
-                active = torch.as_tensor(~falling, dtype=torch.float32, device=self.device).unsqueeze(1)
+                active = (~falling).astype(np.float32)[:, None]
                 # Without noise a zeroed action would be no fall at all.
                 noise_std = config.noise_std
-        obs = torch.as_tensor(self._last_obs, dtype=torch.float32, device=self.device)
-        with torch.no_grad():
-            scaled = self.policy.act(obs, noise_std, active).cpu().numpy()
+        obs = np.asarray(self._last_obs)
+        if self._fused is not None:
+            scaled = self._fused.act(obs, noise_std, active)
+        else:
+            with torch.no_grad():
+                on_device = torch.as_tensor(obs, dtype=torch.float32, device=self.device)
+                flags = None if active is None else torch.as_tensor(active, device=self.device)
+                scaled = self.policy.act(on_device, noise_std, flags).cpu().numpy()
         scaled = scaled.reshape(n_envs, *self.action_space.shape)  # type: ignore[misc]
         if action_noise is not None:
             scaled = np.clip(scaled + action_noise(), -1, 1)
@@ -258,20 +263,27 @@ class Symphony(OffPolicyAlgorithm):
         elif self.num_timesteps <= self.config.normalize_until and self._crossed(self.config.normalize_every):
             self._refresh_normalizer()
         for _ in range(gradient_steps):
-            loss = self.update(self.replay_buffer.sample_batch(batch_size))
             self._n_updates += 1
+            batch = self.replay_buffer.sample_batch(batch_size)
             if self._n_updates % _LOG_EVERY_UPDATES == 0:
-                self._record(loss)
+                self._record(self.update(batch))
+            else:
+                self._update(batch)
 
     def update(self, batch: Batch) -> Loss:
         """One gradient step on ``batch``, then the target's Polyak step."""
+        loss = self._update(batch)
+        return self._fused.loss() if loss is None else loss  # type: ignore[union-attr]
+
+    def _update(self, batch: Batch) -> Loss | None:
+        """:meth:`update`; the compiled one leaves it to the caller to ask for its loss."""
         policy, pair = self.policy, self.branches
         policy.anneal_epsilon()
         pair.begin_update()
         if self._fused is not None:
-            loss = self._fused(batch, pair)
+            self._fused.step(batch, pair)
             pair.end_update()
-            return loss
+            return None
         actor, forward = pair.run(lambda: actor_branch(policy, batch), lambda: critic_forward(policy, batch))
 
         def improve_critics() -> tuple[Tensor, list[Tensor]]:

@@ -72,7 +72,9 @@ def test_one_update_equals_autograd_and_torchs_adamw(preset: str, overrides: dic
     batch, noise = make_batch()
     expected = symphony_loss(exact, Batch(*(t.double() for t in batch)), noise.double())
     assert fusible(ours)
-    got = FusedUpdate(ours)(batch, Pair("in_turn"), noise)
+    update = FusedUpdate(ours)
+    update.step(batch, Pair("in_turn"), noise)
+    got = update.loss()
     for name in ("total", "advantage", "critic", "swaddling", "value_trace"):
         assert getattr(got, name).item() == pytest.approx(getattr(expected, name).item(), rel=2e-5, abs=1e-6), name
     assert torch.allclose(got.next_scale.double(), expected.next_scale, atol=1e-6)
@@ -97,12 +99,31 @@ def test_many_updates_stay_with_torch(preset: str, overrides: dict[str, object])
     update, pair = FusedUpdate(ours), Pair("in_turn")
     for seed in range(20):
         batch, noise = make_batch(seed)
-        update(batch, pair, noise)
+        update.step(batch, pair, noise)
         torch_update(theirs, batch, noise)
     for (name, p), q in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
         # A parameter moves by about the rate per step whatever its gradient: rounding decides where that is tiny.
         assert torch.allclose(p, q[1], atol=3 * ours.config.learning_rate, rtol=1e-3), name
     assert torch.allclose(ours.value_trace, theirs.value_trace, rtol=1e-4)
+
+
+@pytest.mark.parametrize("preset", ["cpu", "s3"])
+@pytest.mark.parametrize("envs", [1, 3])
+def test_acting_equals_the_policys(preset: str, envs: int) -> None:
+    policies = []
+    for _ in range(2):
+        policy = make_policy(preset)
+        policy.generator = torch.Generator().manual_seed(4)
+        policies.append(policy)
+    ours, theirs = policies
+    update = FusedUpdate(ours)
+    obs = make_batch()[0].observations[:envs].double()
+    active = torch.tensor([[0.0], [1.0], [1.0]])[:envs]
+    for noise_std, flags in ((0.0, None), (0.3, None), (0.3, active)):
+        expected = theirs.act(obs, noise_std, flags).detach().numpy()
+        got = update.act(obs.numpy(), noise_std, None if flags is None else flags.numpy())
+        assert got.dtype == np.float32
+        assert np.allclose(got, expected, atol=1e-6)
 
 
 def test_trailing_constant_observations_cost_nothing_and_change_nothing() -> None:
@@ -117,7 +138,7 @@ def test_trailing_constant_observations_cost_nothing_and_change_nothing() -> Non
     before = ours.actor.net.weight1.clone()
     for seed in range(5):
         batch, noise = make_batch(seed)
-        update(batch, Pair("in_turn"), noise)
+        update.step(batch, Pair("in_turn"), noise)
         torch_update(theirs, batch, noise)
     assert torch.equal(ours.actor.net.weight1[:, -6:], before[:, -6:])
     obs = make_batch(7)[0].observations
@@ -130,8 +151,8 @@ def test_branches_beside_each_other_give_the_same_bits() -> None:
     in_turn, together = Pair("in_turn"), Pair("together")
     for seed in range(30):
         batch, noise = make_batch(seed)
-        first(batch, in_turn, noise)
-        second(batch, together, noise)
+        first.step(batch, in_turn, noise)
+        second.step(batch, together, noise)
     for p, q in zip(alone.state_dict().values(), beside.state_dict().values(), strict=True):
         assert torch.equal(p, q)
 
@@ -151,6 +172,6 @@ def test_a_branch_that_fails_is_not_waited_for_forever() -> None:
     wrong = batch._replace(observations=batch.observations[:, :-1])
     pair = Pair("together")
     with pytest.raises(RuntimeError):
-        FusedUpdate(policy)(wrong, pair, noise)
-    FusedUpdate(policy)(batch, pair, noise)
+        FusedUpdate(policy).step(wrong, pair, noise)
+    FusedUpdate(policy).step(batch, pair, noise)
     assert math.isfinite(actor_branch(policy, batch, noise).loss.item())

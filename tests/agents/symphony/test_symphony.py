@@ -58,7 +58,7 @@ MUJOCO_ENVS = [
 def test_trains_on_gymnasium_mujoco_envs(env_id: str) -> None:
     model = tiny(env_id).learn(100)
     # The update of the last step would run beside the next one.
-    assert model._n_updates == 39  # steps 61 to 100
+    assert model._n_updates == 39  # steps 61 to 99
     action, _ = model.predict(model.observation_space.sample() * 0, deterministic=True)
     assert model.action_space.contains(action.astype(model.action_space.dtype))
 
