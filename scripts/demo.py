@@ -125,7 +125,7 @@ def _untrained(settings: RunSettings) -> Any:
     from cadenza.agents.runs.policies import act_of
     from cadenza.envs.registration import make_env
 
-    torch.set_num_threads(settings.torch_threads)
+    torch.set_num_threads(int(settings.torch_threads))
     return act_of(build_model(settings, make_env(settings.env_id)))
 
 

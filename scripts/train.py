@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -52,8 +52,9 @@ class Train:
     """environments stepped in turn"""
     device: str = "cpu"
     """torch device: cpu, cuda, ..."""
-    torch_threads: int = 1
-    """threads of torch; 1 makes a run reproducible bit for bit, and is often fastest"""
+    torch_threads: int | Literal["auto"] = "auto"
+    """threads of torch. auto: what updates fastest, measured when the run begins and kept by --resume; 1 if other
+    programs take the cores later. A number: always this many, so that the run can be repeated bit for bit"""
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
     """settings of the algorithm to change, e.g. --set batch_size=64 learning_rate=1e-4"""
 

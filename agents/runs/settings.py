@@ -10,12 +10,13 @@ import subprocess
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 from cadenza.envs.errors import CadenzaError
 
 CONFIG = "config.json"
 FORMAT = "cadenza-run-1"
+AUTO: Final = "auto"
 _PACKAGES = ("cadenza", "mujoco", "gymnasium", "stable_baselines3", "sb3_contrib", "torch", "numpy")
 
 
@@ -30,7 +31,10 @@ class RunSettings:
     seed: int = 0
     n_envs: int = 1
     device: str = "cpu"
-    torch_threads: int = 1
+    torch_threads: int | Literal["auto"] = 1
+    """Threads of torch within an operation. ``auto``: measured when the run begins (``agents/runs/threads.py``), and
+    fewer if the machine gets busy; ``config.json`` then holds the number. The default of the command line is ``auto``,
+    here it is 1: the same numbers on every machine, and nothing is measured."""
     evaluate_every: int = 10_000
     """Environment steps between evaluations during training; 0 = none."""
     evaluate_episodes: int = 5
@@ -47,8 +51,10 @@ class RunSettings:
     env_kwargs: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if isinstance(self.torch_threads, str) and self.torch_threads != AUTO:
+            raise CadenzaError(f"torch_threads must be a number or {AUTO!r}, got {self.torch_threads!r}.")
         for name in ("total_steps", "n_envs", "torch_threads", "evaluate_episodes"):
-            if getattr(self, name) < 1:
+            if getattr(self, name) != AUTO and getattr(self, name) < 1:
                 raise CadenzaError(f"{name} must be at least 1, got {getattr(self, name)}.")
         for name in ("evaluate_every", "checkpoint_every", "evaluate_every_s", "checkpoint_every_s"):
             if getattr(self, name) < 0:
@@ -77,14 +83,14 @@ class RunFolder:
                 advice = f"Continue it:  cadenza train --resume {self.path}\nor choose another folder with --run."
             raise CadenzaError(f"The run folder {self.path} exists already; nothing was changed.", advice)
 
-    def create(self, settings: RunSettings) -> None:
-        """Make the folder for a new run.
+    def create(self, settings: RunSettings, **notes: Any) -> None:
+        """Make the folder for a new run; ``notes`` (JSON-able) stand beside the settings in ``config.json``.
 
         Raises:
             CadenzaError: it exists and is not empty, or cannot be written.
         """
         self.check_free()
-        record = {"format": FORMAT, "settings": dataclasses.asdict(settings), **provenance()}
+        record = {"format": FORMAT, "settings": dataclasses.asdict(settings), **notes, **provenance()}
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             self.best.mkdir(exist_ok=True)

@@ -32,6 +32,7 @@ from cadenza.agents.runs.normalizing import normalized
 from cadenza.agents.runs.policies import act_of, save_policy
 from cadenza.agents.runs.settings import RunFolder, RunSettings, provenance, write_json
 from cadenza.agents.runs.stalls import StallMeter
+from cadenza.agents.runs.threads import ThreadChoice, choose_threads, watched_threads
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.guard import FiniteGuard
 from cadenza.envs.motor_watch import MotorWatch
@@ -104,7 +105,7 @@ def train(
     folder = RunFolder(run)
     folder.check_free()
     make_env(settings.env_id, **settings.env_kwargs).close()
-    return _run(settings, folder, None, watcher or SilentWatcher(), time_limit_s, train_limit_s)
+    return _run(settings, folder, None, None, watcher or SilentWatcher(), time_limit_s, train_limit_s)
 
 
 def resume(
@@ -139,26 +140,32 @@ def resume(
         write_json(folder.config, record)
     except OSError as error:
         raise CadenzaError(f"Cannot write {folder.config}: {error.strerror}.", "Make room, then resume.") from error
-    return _run(settings, folder, manifest, watcher or SilentWatcher(), time_limit_s, train_limit_s)
+    threads = ThreadChoice.of_record(record)
+    return _run(settings, folder, manifest, threads, watcher or SilentWatcher(), time_limit_s, train_limit_s)
 
 
 def _run(
     settings: RunSettings,
     folder: RunFolder,
     manifest: dict[str, Any] | None,
+    threads: ThreadChoice | None,
     watcher: Watcher,
     time_limit_s: float | None,
     train_limit_s: float | None,
 ) -> TrainResult:
-    torch.set_num_threads(settings.torch_threads)
     dump = folder.path / "non_finite.npz"
     plain = DummyVecEnv([lambda: _training_env(settings, dump) for _ in range(settings.n_envs)])
     envs = normalized(plain, settings) if settings.normalize else plain
     evaluation_env = FiniteGuard(make_env(settings.env_id, **settings.env_kwargs))
     try:
+        if threads is None:
+            threads = choose_threads(settings, envs.observation_space, envs.action_space)
+        settings = replace(settings, torch_threads=threads.threads)
+        torch.set_num_threads(threads.threads)  # before the model: drawing the first weights is a computation too
         model = build_model(settings, envs)
         if manifest is None:
-            folder.create(settings)  # only now: a model that cannot be built leaves nothing behind
+            # Only now: a model that cannot be built leaves nothing behind.
+            folder.create(settings, threads=threads.record())
         store = CheckpointStore(folder.checkpoints)
         extra: dict[str, Any] = {}
         if manifest is not None:
@@ -168,7 +175,7 @@ def _run(
         writers = [TableWriter(folder.progress, step), TensorBoardOutputFormat(str(folder.tensorboard))]
         model.set_logger(Logger(None, [ForgivingWriter(writer, watcher.on_problem) for writer in writers]))
         keeper = _Keeper(settings, folder, store, evaluation_env, extra, watcher, time_limit_s, train_limit_s)
-        with _signals(keeper):
+        with _signals(keeper), watched_threads(model, threads, folder, watcher.on_problem):
             try:
                 with suppress(_TimeUp):
                     if step < settings.total_steps:

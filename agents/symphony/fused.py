@@ -9,6 +9,7 @@ lock at every small operation spend their time waiting for each other to wake.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -261,15 +262,15 @@ class _Block:
     def __init__(self, module: FeedForward, x: Tensor, *, learns: bool, live: int):
         self.kernels: Any = _kernels()
         self.learns, self.live = learns, live
-        w = self.weights = BlockWeights(*(None if p is None else p.detach() for p in module.weights()))
+        w = self.weights = _each(module.weights(), Tensor.detach)
         heads, hidden, outputs, batch = module.heads, module.hidden_size, module.out_size, len(x)
         inputs = x.shape[1]
         self.x = x.unsqueeze(0).expand(heads, -1, -1)
         self.w1, self.bias3 = w.weight1[:, :inputs], w.bias3.unsqueeze(1)
-        wide: list[Tensor] = [torch.empty(heads, batch, hidden) for _ in range(9)]
-        self.pre1, self.y1, self.pre2, self.y2, self.grad_y2, self.grad_pre2, self.grad_y1, self.grad_pre1 = wide[:8]
+        wide: list[Tensor] = [torch.empty(heads, batch, hidden) for _ in range(8)]
+        self.pre1, self.y1, self.pre2, self.y2, self.grad_y2, self.grad_pre2, self.grad_y1, self.grad_pre1 = wide
         self.pre1_np, self.y1_np, self.pre2_np, self.y2_np = (t.numpy() for t in wide[:4])
-        self.grad_y2_np, self.grad_pre2_np, self.grad_y1_np, self.grad_pre1_np = (t.numpy() for t in wide[4:8])
+        self.grad_y2_np, self.grad_pre2_np, self.grad_y1_np, self.grad_pre1_np = (t.numpy() for t in wide[4:])
         self.normed, self.derivative, self.angle = (np.empty((heads, batch, hidden), np.float32) for _ in range(3))
         self.rstd = np.empty((heads, batch), np.float32)
         self.scale, self.inverse = np.empty((heads, hidden), np.float32), np.empty((heads, hidden), np.float32)
@@ -283,10 +284,7 @@ class _Block:
         self.w2t, self.w3t = w.weight2.transpose(1, 2), w.weight3.transpose(1, 2)
         self.xt, self.y1t, self.y2t = self.x.transpose(1, 2), self.y1.transpose(1, 2), self.y2.transpose(1, 2)
         # Gradients, in the order of BlockWeights; the sums over the batch are written even where nobody learns.
-        self.gradients = BlockWeights(
-            self.w1.new_empty(self.w1.shape),
-            *(None if t is None else torch.empty_like(t) for t in w[1:]),
-        )
+        self.gradients = _each(w._replace(weight1=self.w1), lambda t: t.new_empty(t.shape))
         self.gradients_np = [None if t is None else t.numpy() for t in self.gradients]
         if live:
             self.w1t_live = w.weight1[:, :live].transpose(1, 2)
@@ -352,6 +350,11 @@ def _moments(
                 flat = x.detach().view(-1)  # a view, or an error
                 column.append(flat.numpy())
     return tuple(tuple(column) for column in columns)
+
+
+def _each(block: BlockWeights, change: Callable[[Tensor], Tensor]) -> BlockWeights:
+    values: list[Any] = [None if t is None else change(t) for t in block]
+    return BlockWeights(*values)
 
 
 def _kernels() -> ModuleType:

@@ -148,7 +148,10 @@ def _work(job: dict[str, Any], tell: Tell) -> int:
         result = train(settings, folder.path, _Reporter(folder.path, 0, tell), train_limit_s=job["budget_s"])
     if result.interrupted:
         return INTERRUPTED
-    cpu_share = (time.process_time() - began_cpu) / (time.perf_counter() - began)
+    record = folder.read_record()
+    chosen = record.get("threads") or {}
+    measuring_s = 0.0 if job["resume"] else chosen.get("took_s", 0.0)  # in another process, while this one waited
+    cpu_share = (time.process_time() - began_cpu) / (time.perf_counter() - began - measuring_s)
     load_after, threads = load_average(), torch.get_num_threads()
     tell({"event": "final evaluation", "step": result.step})
     policy = open_policy(folder.path, "last")
@@ -168,6 +171,8 @@ def _work(job: dict[str, Any], tell: Tell) -> int:
             "stalled_s": round(manifest["extra"]["stalled_s"], 3),
             "evaluation": final.to_dict(),
             "torch_threads": threads,
+            "threads": chosen,
+            "threads_changed": record.get("threads_changed"),
             # Of the last session: near 1 a thread had a core to itself; much below, something else ran.
             "cpu_seconds_per_second": round(cpu_share, 3),
             "load_average_before": load_before,

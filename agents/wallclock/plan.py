@@ -6,11 +6,11 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cadenza.agents.runs.catalogue import check_settings
 from cadenza.agents.runs.checkpoint import CheckpointStore
-from cadenza.agents.runs.settings import RunFolder, RunSettings
+from cadenza.agents.runs.settings import AUTO, RunFolder, RunSettings
 from cadenza.agents.wallclock.tuned import PEERS
 from cadenza.envs.errors import CadenzaError
 
@@ -55,7 +55,8 @@ class Plan:
     """Of each evaluation during training."""
     final_episodes: int = 25
     """Of the evaluation of the last policy."""
-    torch_threads: int = 1
+    torch_threads: int | Literal["auto"] = "auto"
+    """Of every agent; ``auto``: each run measures its own."""
 
     def __post_init__(self) -> None:
         for name in ("minutes", "evaluate_every_minutes"):
@@ -175,6 +176,8 @@ def read_final(folder: Path) -> dict[str, Any] | None:
 
 def _check_same(found: RunSettings, run: PlannedRun) -> None:
     wanted, there = dataclasses.asdict(run.settings), dataclasses.asdict(found)
+    if wanted["torch_threads"] == AUTO:
+        wanted["torch_threads"] = there["torch_threads"]  # what it was measured to be when the run began
     different = [name for name in wanted if wanted[name] != there[name] and name != "total_steps"]
     if different:
         lines = [f"{name}: there {there[name]!r}, asked {wanted[name]!r}" for name in different]

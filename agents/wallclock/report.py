@@ -76,6 +76,7 @@ def _record(plan: Plan, command: str, runs: list[Finished]) -> dict[str, Any]:
                 "agent": run.run.agent,
                 "seed": run.run.seed,
                 **{name: run.final[name] for name in kept},
+                **{name: run.final.get(name) for name in ("threads", "threads_changed")},  # not in runs of before
                 "overrides": run.run.settings.overrides,
                 "normalize": run.run.settings.normalize,
                 "training_motors": run.motors,

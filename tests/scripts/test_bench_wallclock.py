@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def test_interrupted_and_continued(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(_Display, "tell", press)
-    assert run(command(tmp_path)) == 130
+    given = ["--torch-threads", "1"]
+    assert run(command(tmp_path, *given)) == 130
     assert "The same command goes on" in capsys.readouterr().out
     folders = {name: tmp_path / "runs" / f"{name}-s0" for name in ("ppo", "symphony-demo")}
     first = json.loads((folders["ppo"] / "final.json").read_text())
@@ -44,7 +46,7 @@ def test_interrupted_and_continued(
     assert "1 of 2 runs are still to come" in (tmp_path / "wallclock.md").read_text()
 
     monkeypatch.setattr(_Display, "tell", tell)
-    assert run(command(tmp_path)) == 0
+    assert run(command(tmp_path)) == 0  # each run keeps its number of threads, so measuring is the same benchmark
     shown = capsys.readouterr().out
     assert f"ppo, seed 0: done before, {first['step']:,} steps" in shown
     assert "symphony:demo, seed 0: training from 0.0 min" in shown
@@ -73,12 +75,19 @@ def test_interrupted_and_continued(
     ]  # fmt: skip
     assert record["command"].startswith("cadenza bench wallclock --env InvertedPendulum-v5")
     assert record["plan"]["minutes"] == 0.025
+    assert [(entry["torch_threads"], entry["threads"]) for entry in record["runs"]] == [
+        (1, {"number": 1, "chosen": "given"})
+    ] * 2
     assert {"versions", "machine", "git_commit", "load_average_at_report"} <= record.keys()
     assert (tmp_path / "wallclock.png").read_bytes().startswith(b"\x89PNG")
 
     # What is there is not mixed with a shorter budget or other settings.
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    for more, said in ((["--minutes", "0.01"], "longer than --minutes 0.01"), (["--episodes", "5"], "other settings")):
+    for more, said in (
+        (["--minutes", "0.01"], "longer than --minutes 0.01"),
+        (["--episodes", "5"], "other settings"),
+        (["--torch-threads", "2"], "torch_threads: there 1, asked 2"),
+    ):
         assert run(command(tmp_path, *more)) == 1
         assert said in capsys.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
@@ -98,3 +107,7 @@ def test_more_minutes_extend(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "training from 0.0 min" in capsys.readouterr().out
     final = json.loads((tmp_path / "runs" / "ppo-s0" / "final.json").read_text())
     assert (final["budget_s"], final["step"] > short["step"]) == (3.0, True)
+    if len(os.sched_getaffinity(0)) > 1:  # measured once, when the run began
+        assert final["threads"]["chosen"] == "measured"
+        assert final["torch_threads"] == final["threads"]["number"]
+    assert final["threads"] == short["threads"]

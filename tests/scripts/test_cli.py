@@ -19,7 +19,7 @@ from cadenza.scripts.main import COMMANDS, run
 
 CADENZA = [sys.executable, "-m", "cadenza.scripts.main"]
 SETS = ["learning_starts=60", "batch_size=32", "buffer_size=2000", "hidden_size=32", "critic_nodes=8"]
-SCHEDULE = ["--checkpoint-every", "50", "--evaluate-every", "50", "--evaluate-episodes", "1"]
+SCHEDULE = ["--checkpoint-every", "50", "--evaluate-every", "50", "--evaluate-episodes", "1", "--torch-threads", "1"]
 
 
 def train(env: str, folder: Path, steps: int = 80) -> list[str]:

@@ -142,6 +142,7 @@ def command(run: Path, *, resume: bool = False, delay: float = 0.0) -> list[str]
         return [*start, "--resume", str(run)]
     sets = ["learning_starts=60", "batch_size=32", "buffer_size=150", "hidden_size=32", "critic_nodes=8"]
     schedule = ["--steps", "400", "--checkpoint-every", "10", "--evaluate-every", "100", "--evaluate-episodes", "1"]
+    schedule += ["--torch-threads", "1"]  # each is a process of its own, which would measure for itself
     return [*start, "symphony", "Pendulum-v1", *schedule, "--run", str(run), "--set", *sets]
 
 

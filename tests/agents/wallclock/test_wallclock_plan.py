@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +98,22 @@ def test_peers_are_built_as_their_source_says(agent: str, tmp_path: Path) -> Non
     env.close()
 
 
-def test_an_unknown_activation_is_refused(tmp_path: Path) -> None:
-    from dataclasses import replace
+def test_a_measured_number_is_the_same_run(tmp_path: Path) -> None:
+    """A run that measured its threads goes on under auto, and under the number it measured; under no other."""
+    auto = plan(tmp_path, seeds=1)
+    sac = auto.runs()[1]
+    assert sac.settings.torch_threads == auto.record()["torch_threads"] == "auto"
+    RunFolder(sac.folder).create(replace(sac.settings, torch_threads=2), threads={"number": 2, "chosen": "measured"})
+    assert not progress_of(sac, auto).resumable
+    by_hand = plan(tmp_path, seeds=1, torch_threads=2)
+    assert not progress_of(by_hand.runs()[1], by_hand).resumable
+    other = plan(tmp_path, seeds=1, torch_threads=4)
+    with pytest.raises(CadenzaError, match="other settings") as caught:
+        progress_of(other.runs()[1], other)
+    assert "torch_threads: there 2, asked 4" in caught.value.advice
 
+
+def test_an_unknown_activation_is_refused(tmp_path: Path) -> None:
     (run,) = plan(tmp_path, agents=("ppo",), seeds=1).runs()
     wrong = replace(run.settings, overrides={"policy_kwargs": {"activation_fn": "Relu"}})
     with pytest.raises(CadenzaError, match="no layer named 'Relu'"):
