@@ -65,6 +65,10 @@ class SymphonyConfig:
 
     # Optimiser
     learning_rate: float = 1e-4
+    learning_rate_end: float | None = None
+    """Where a linear decay of the learning rate ends (ours); None keeps it constant, as the paper does."""
+    learning_rate_steps: int = 150_000
+    """Environment steps over which it decays."""
     weight_decay: float = 0.01
     tau: float = 0.005
     """Polyak coefficient of the target critic; Adam's beta2 is 1 - tau."""
@@ -106,7 +110,8 @@ class SymphonyConfig:
 
     def __post_init__(self) -> None:
         positive = (
-            "hidden_size critic_nodes batch_size buffer_size learning_starts train_freq noise_std tau normalize_every"
+            "hidden_size critic_nodes batch_size buffer_size learning_starts train_freq noise_std tau normalize_every "
+            "learning_rate_steps"
         )
         for name in positive.split():
             if getattr(self, name) <= 0:

@@ -25,7 +25,7 @@ from stable_baselines3.common.type_aliases import (
     TrainFreq,
     TrainFrequencyUnit,
 )
-from stable_baselines3.common.utils import check_for_correct_spaces
+from stable_baselines3.common.utils import check_for_correct_spaces, update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
@@ -269,6 +269,17 @@ class Symphony(OffPolicyAlgorithm):
                 self._record(self.update(batch))
             else:
                 self._update(batch)
+
+    def _update_learning_rate(self, optimizers: Any) -> None:
+        """By environment steps where the config says so, so that a longer run is the same run; else by the schedule."""
+        config = self.config
+        if config.learning_rate_end is None or callable(self.learning_rate):
+            super()._update_learning_rate(optimizers)
+            return
+        done = min(self.num_timesteps / config.learning_rate_steps, 1.0)
+        rate = config.learning_rate + done * (config.learning_rate_end - config.learning_rate)
+        self.logger.record("train/learning_rate", rate)
+        update_learning_rate(optimizers, rate)
 
     def update(self, batch: Batch) -> Loss:
         """One gradient step on ``batch``, then the target's Polyak step."""

@@ -167,6 +167,16 @@ def test_learning_rate_schedule_and_sac_arguments_are_taken() -> None:
     assert model.config.gamma == 0.9
 
 
+def test_learning_rate_decays_by_steps_whatever_the_end_of_the_run() -> None:
+    rates = []
+    for total in (100, 150):
+        model = tiny(learning_rate=4e-4, learning_rate_end=1e-4, learning_rate_steps=120).learn(total)
+        rates.append(model.policy.optimizer.param_groups[0]["lr"])
+        # The last update of a learn() of n steps is that of step n - 1.
+        assert rates[-1] == pytest.approx(4e-4 - 3e-4 * min((total - 1) / 120, 1.0))
+    assert rates[1] == pytest.approx(1e-4)
+
+
 class ShortEpisodes(gym.Env):
     """Never terminates by itself; the observation counts the steps."""
 
