@@ -12,6 +12,7 @@ import tyro
 from cadenza.envs.errors import CadenzaError
 from cadenza.scripts.bench.env import Env, measure_envs
 from cadenza.scripts.bench.growth import Growth, measure_growth
+from cadenza.scripts.bench.loop import Loop, measure_loop
 from cadenza.scripts.bench.replay import Replay, measure_replay
 from cadenza.scripts.bench.timing import Record, load_average
 from cadenza.scripts.bench.update import Update, measure_update
@@ -34,6 +35,7 @@ class Bench:
 
     cadenza bench
     cadenza bench update --preset cpu --threads 2
+    cadenza bench loop --preset cpu
     cadenza bench env cadenza/Humanoid-v0 Hopper-v5
     cadenza bench replay --capacity 10000 1000000
     cadenza bench growth --plot growth.png
@@ -46,6 +48,7 @@ class Bench:
     what: (
         Annotated[Overview, tyro.conf.subcommand("all")]
         | Annotated[Update, tyro.conf.subcommand("update")]
+        | Annotated[Loop, tyro.conf.subcommand("loop")]
         | Annotated[Env, tyro.conf.subcommand("env")]
         | Annotated[Replay, tyro.conf.subcommand("replay")]
         | Annotated[Growth, tyro.conf.subcommand("growth")]
@@ -68,6 +71,8 @@ def main(arguments: list[str]) -> int:
     record: Record = {"command": " ".join(["cadenza bench", *arguments]), "load_average_before": load_average()}
     if isinstance(what, Update):
         record |= measure_update(what)
+    elif isinstance(what, Loop):
+        record |= measure_loop(what)
     elif isinstance(what, Env):
         record |= measure_envs(what)
     elif isinstance(what, Replay):
@@ -82,8 +87,8 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _check(what: Overview | Update | Env | Replay | Growth) -> None:
-    for name in ("batch", "threads", "repeats", "steps", "stored", "obs", "actions", "largest"):
+def _check(what: Overview | Update | Loop | Env | Replay | Growth) -> None:
+    for name in ("batch", "threads", "repeats", "steps", "stored", "obs", "actions", "largest", "n_envs"):
         value = getattr(what, name, None)
         if value is not None and value < 1:
             raise CadenzaError(f"--{name} must be at least 1, got {value}.")

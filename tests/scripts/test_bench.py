@@ -48,6 +48,16 @@ def test_update_on_two_threads_tries_both_ways_and_kernels_can_be_chosen(
     assert record["matmul_gflops_beside"] > 0
 
 
+def test_loop_compares_four_ways(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "loop.json"
+    command = ["bench", "loop", "--preset", "demo", "--env", "InvertedPendulum-v5", "--steps", "20", "--repeats", "2"]
+    assert run([*command, "--json", str(path)]) == 0
+    ways = json.loads(path.read_text())["ways"]
+    assert len({(way["overlap"], way["branches"]) for way in ways}) == 4
+    assert all(0 < way["ms_per_step_fastest"] <= way["ms_per_step"] for way in ways)
+    assert "beside the update" in capsys.readouterr().out
+
+
 def test_env_takes_several_in_turn(tmp_path: Path) -> None:
     path = tmp_path / "env.json"
     command = ["bench", "env", "Pendulum-v1", "InvertedPendulum-v5", "--steps", "20", "--repeats", "2"]
