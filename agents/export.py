@@ -39,6 +39,7 @@ from cadenza.controllers.bundle import (
     PolicyBundle,
     file_sha256,
 )
+from cadenza.controllers.shipped import CARD_FILE, CARD_PAGE
 from cadenza.envs.errors import CadenzaError
 
 PARITY_TOLERANCE = 1e-5
@@ -95,7 +96,7 @@ def export_bundle(
         ExportError: the destination is taken, the model has no exportable policy, or ONNX acts differently.
     """
     destination = Path(os.path.abspath(destination))
-    _check_destination(destination, overwrite)
+    check_destination(destination, overwrite)
     try:
         json.dumps(env_kwargs, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -139,7 +140,7 @@ def export_bundle(
         (temporary / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
         PolicyBundle.load(temporary)  # what the loader would refuse must not be left behind
         size = sum(file.stat().st_size for file in temporary.iterdir())
-        _move_into_place(temporary, destination)
+        move_into_place(temporary, destination)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return ExportReport(destination, parity, size)
@@ -248,13 +249,17 @@ def _check_spaces(model: BaseAlgorithm) -> tuple[spaces.Box, spaces.Box]:
     return observation_space, action_space
 
 
-def _check_destination(destination: Path, overwrite: bool) -> None:
-    """Let pass what does not exist, an empty folder and, with ``overwrite``, a folder that holds only a bundle."""
+def check_destination(destination: Path, overwrite: bool) -> None:
+    """Let pass what does not exist, an empty folder and, with ``overwrite``, a folder with a bundle and nothing else.
+
+    Raises:
+        ExportError: anything else, which must not be replaced.
+    """
     if destination.is_dir():
         found = {entry.name for entry in destination.iterdir()}
         if not found:
             return
-        if MANIFEST_FILE in found and found <= {MANIFEST_FILE, ONNX_FILE, TENSORS_FILE}:
+        if MANIFEST_FILE in found and found <= {MANIFEST_FILE, ONNX_FILE, TENSORS_FILE, CARD_FILE, CARD_PAGE}:
             if overwrite:
                 return
             raise ExportError(
@@ -267,7 +272,7 @@ def _check_destination(destination: Path, overwrite: bool) -> None:
         )
 
 
-def _move_into_place(temporary: Path, destination: Path) -> None:
+def move_into_place(temporary: Path, destination: Path) -> None:
     """Rename ``temporary`` to ``destination``; an old bundle steps aside first and goes last."""
     if not destination.exists():
         os.replace(temporary, destination)

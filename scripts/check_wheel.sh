@@ -48,7 +48,7 @@ check_types() {
 }
 
 check_smoke() {
-    local env=$wheel_dir/env elsewhere=$wheel_dir/elsewhere libraries
+    local env=$wheel_dir/env elsewhere=$wheel_dir/elsewhere libraries policy
     "$python" -m venv --without-pip "$env"
     # Borrow the dependencies of .venv. A folder named in a .pth is searched, its own .pth files (and with them the
     # editable install of this checkout) are not read.
@@ -61,6 +61,11 @@ check_smoke() {
     grep -q train help.txt || fail "cadenza --help does not name the train command."
     "$env/bin/cadenza" list >list.txt || fail "cadenza list failed."
     grep -q 'cadenza/Humanoid-v0' list.txt || fail "cadenza list does not name cadenza/Humanoid-v0."
+    for policy in "$root"/assets/policies/*/manifest.json; do
+        [ -e "$policy" ] || continue # none ships
+        policy=$(basename "$(dirname "$policy")")
+        grep -q "^  $policy " list.txt || fail "the wheel does not carry the policy $policy of assets/policies."
+    done
     "$env/bin/python" - "$env" <<'PYTHON'
 import sys
 from importlib.metadata import version

@@ -1,4 +1,4 @@
-"""``cadenza demo``: a humanoid learns from scratch, filmed before and after."""
+"""``cadenza demo``: a humanoid learns from scratch, filmed before and after, and beside a trained one that ships."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cadenza.scripts.console import out
+from cadenza.scripts.console import escape, out
 from cadenza.scripts.parse import options_of, parse
 
 if TYPE_CHECKING:
     from cadenza.agents.runs.evaluation import Evaluation
+    from cadenza.agents.runs.policies import OpenedPolicy
     from cadenza.agents.runs.settings import RunSettings
+    from cadenza.scripts.beside import Star
 
 _EVALUATION_SEED = 0
 _RECORD = "demo.json"
@@ -21,6 +23,8 @@ _RECORD = "demo.json"
 @dataclass(frozen=True)
 class Demo:
     """Train Symphony on a humanoid for a few minutes, evaluate it, and film it before and after side by side.
+
+    Where a trained policy of the same robot ships (`cadenza list policies`), it is shown beside the new one.
 
     make demo
     cadenza demo --steps 100000 --minutes 20
@@ -39,7 +43,7 @@ class Demo:
     run: Path = Path("runs/demo")
     """run folder; the demo replaces what an earlier demo left there"""
     episodes: int = 10
-    """noise-free episodes of each of the two evaluations"""
+    """noise-free episodes of each evaluation"""
 
 
 def main(arguments: list[str]) -> int:
@@ -72,12 +76,15 @@ def main(arguments: list[str]) -> int:
 
     trained = open_policy(options.run)
     after = _measure(trained.act, options)
+    star = _star(options)
     curve = options.run / "learning_curve.png"
     plot_runs([options.run], curve, title=f"Symphony on {options.env}, {result.elapsed_s / 60:.1f} minutes")
-    film = options.run / "before_after.mp4"
+    films = []
     if graphics:
-        out.print("[bold]4/4[/] filming before and after")
-        _film(film, options, untrained, trained.act, trained.step)
+        out.print("[bold]4/4[/] filming before and after" + (f", and beside {star.policy.name}" if star else ""))
+        films.append(options.run / "before_after.mp4")
+        _film(films[0], options, untrained, trained.act, trained.step)
+        films += _film_beside(options, trained, result.elapsed_s, after, star) if star else []
     record = {
         "command": "cadenza demo",
         "settings": options_of(options),
@@ -85,10 +92,11 @@ def main(arguments: list[str]) -> int:
         "training_s": round(result.elapsed_s, 1),
         "before": before.to_dict(),
         "after": after.to_dict(),
+        "shipped": None if star is None else star.to_dict(),
         **provenance(),
     }
     write_json(options.run / _RECORD, record)
-    _conclude(before, after, [curve, *([film] if graphics else []), options.run])
+    _conclude(before, after, star, result.elapsed_s, [curve, *films, options.run])
     return 0
 
 
@@ -153,18 +161,51 @@ def _film(path: Path, options: Demo, before: Any, after: Any, step: int) -> None
             env.close()
 
 
-def _conclude(before: Evaluation, after: Evaluation, files: list[Path]) -> None:
+def _star(options: Demo) -> Star | None:
+    """The shipped policy to compare with. The demo needs none: one that cannot be used is told of and left out."""
+    from cadenza.envs.errors import CadenzaError
+    from cadenza.scripts.beside import invite
+
+    try:
+        return invite(options.env, options.episodes, _EVALUATION_SEED)
+    except CadenzaError as error:
+        out.print(f"[yellow]note:[/] no shipped policy to compare with: {escape(str(error))}")
+        return None
+
+
+def _film_beside(options: Demo, trained: OpenedPolicy, elapsed_s: float, after: Evaluation, star: Star) -> list[Path]:
+    """The film with the shipped policy; none, with a note, if it cannot be made."""
+    from cadenza.agents.runs.evaluation import duration
+    from cadenza.envs.errors import CadenzaError
+    from cadenza.scripts.beside import film_beside
+
+    path = options.run / f"beside_{star.policy.name}.mp4"
+    try:
+        film_beside(path, options.env, trained.act, duration(elapsed_s), after, star, _EVALUATION_SEED)
+    except CadenzaError as error:
+        out.print(f"[yellow]note:[/] no film beside {escape(star.policy.name)}: {escape(str(error))}")
+        return []
+    return [path]
+
+
+def _conclude(before: Evaluation, after: Evaluation, star: Star | None, elapsed_s: float, files: list[Path]) -> None:
     from rich.table import Table
 
+    from cadenza.agents.runs.evaluation import duration
+    from cadenza.scripts.beside import velocity_of
+
     table = Table(title=f"{before.n} noise-free episodes each")
-    for column in ("", "return", "steps until it falls", "forward velocity"):
+    for column in ("", "trained", "return", "steps until it falls", "forward velocity"):
         table.add_column(column, justify="right")
-    for name, result in (("before", before), ("after", after)):
-        velocity = "-" if result.forward_velocity_mean is None else f"{result.forward_velocity_mean:.2f} m/s"
-        table.add_row(
-            name, f"{result.return_mean:,.0f} ± {result.return_std:,.0f}", f"{result.length_mean:,.0f}", velocity
-        )
+    rows = [("before", "-", before), ("after", duration(elapsed_s), after)]
+    if star is not None:
+        rows.append((f"{star.policy.name} (ships)", star.trained, star.evaluation))
+    for name, lasted, result in rows:
+        spread = f"{result.return_mean:,.0f} ± {result.return_std:,.0f}"
+        table.add_row(name, lasted, spread, f"{result.length_mean:,.0f}", velocity_of(result))
     out.print(table)
+    if star is not None:
+        out.print(f"{star.policy.name} plays {star.policy.manifest.env_id}; its card: {star.policy.path / 'card.md'}")
     out.print("Look at:")
     for file in files:
         out.print(f"  {file}")

@@ -17,21 +17,6 @@ if TYPE_CHECKING:
     from cadenza.agents.runs.evaluation import Evaluation
 
 
-# Metric, what it is called, factor, decimals.
-_MOTOR_ROWS = (
-    ("saturated_share", "commands beyond 95 % of the range [%]", 100.0, 1),
-    ("action_change_mean", "change per step, mean [half ranges]", 1.0, 3),
-    ("action_change_p99", "change per step, 99th percentile", 1.0, 3),
-    ("jerk_rms", "jerk per step³, RMS [half ranges]", 1.0, 3),
-    ("high_frequency_power_share", "command power above 1/4 Nyquist [%]", 100.0, 1),
-    ("torque_rms_over_rated", "torque, RMS [times rated]", 1.0, 2),
-    ("winding_peak_c", "hottest winding, from cold [°C]", 1.0, 1),
-    ("winding_settled_c", "  if this went on for ever [°C]", 1.0, 0),
-    ("winding_over_limit_s", "time with a winding above the limit [s]", 1.0, 1),
-    ("gearbox_shocks_per_min", "gearbox shocks [per min]", 1.0, 1),
-)
-
-
 @dataclass(frozen=True)
 class Evaluate:
     """Play noise-free episodes: return (mean, deviation, 95 % interval), length, the task's measures, motor wear.
@@ -43,7 +28,7 @@ class Evaluate:
     """
 
     source: Annotated[Path, tyro.conf.Positional]
-    """run folder or policy bundle"""
+    """run folder, policy bundle, or the name of a shipped policy (`cadenza list policies`)"""
     episodes: int = 25
     """how many"""
     seed: int = 0
@@ -126,6 +111,7 @@ def _print(label: str, env_id: str, result: Evaluation) -> None:
 
 def _print_motors(motors: dict[str, Any]) -> None:
     """The whole robot and the joint that fares worst, figure by figure."""
+    from cadenza.agents.runs.motors import MOTOR_ROWS
     from cadenza.envs.motor_metrics import TORQUE_METRICS
     from cadenza.robots.motor_thermal import XM430_W350 as WINDING
 
@@ -133,7 +119,7 @@ def _print_motors(motors: dict[str, Any]) -> None:
     length = f"{motors['steps']:,} steps" if seconds is None else f"{seconds:,.1f} s"
     out.print(f"  what the motors would say after these {length} (docs/motor-safety.md):")
     out.print(f"    {'':40}{'robot':>10}" + (f"{'worst joint':>13}" if several else ""))
-    for name, text, factor, decimals in _MOTOR_ROWS:
+    for name, text, factor, decimals in MOTOR_ROWS:
         if motors[name] is None:
             continue
         line = f"    {text:40}{motors[name] * factor:10,.{decimals}f}"

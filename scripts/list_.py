@@ -13,20 +13,20 @@ from cadenza.scripts.parse import parse
 
 @dataclass(frozen=True)
 class List:
-    """Show environments, agents, Symphony's presets and robots, or one of these.
+    """Show environments, agents, Symphony's presets, robots and the trained policies that ship, or one of these.
 
     cadenza list
     cadenza list presets
     """
 
-    what: Annotated[Literal["all", "envs", "agents", "presets", "robots"], tyro.conf.Positional] = "all"
+    what: Annotated[Literal["all", "envs", "agents", "presets", "robots", "policies"], tyro.conf.Positional] = "all"
     """what to show"""
 
 
 def main(arguments: list[str]) -> int:
     """Parse and print."""
     what = parse(List, "list", arguments).what
-    sections = {"envs": _envs, "agents": _agents, "presets": _presets, "robots": _robots}
+    sections = {"envs": _envs, "agents": _agents, "presets": _presets, "robots": _robots, "policies": _policies}
     for name, show in sections.items():
         if what in ("all", name):
             show()
@@ -72,3 +72,32 @@ def _robots() -> None:
     from cadenza.robots import ROBOTS
 
     _section("Robots", ROBOTS)
+
+
+def _policies() -> None:
+    """Trained policies that ship, with the figures of their cards; that there are none, where there are none."""
+    from rich.markup import escape
+
+    from cadenza.controllers.shipped import policies_folder, shipped_policies
+
+    policies = shipped_policies()
+    out.print("[bold]Trained policies that ship[/] (cadenza evaluate NAME, cadenza record NAME)")
+    if not policies:
+        where = escape(str(policies_folder()))
+        out.print(f"  none in {where}; train one with `cadenza train`, and `cadenza export RUN --out bundle` it.\n")
+        return
+    rows = [("name", "environment", "return", "episodes", "velocity", "size")]
+    for policy in policies:
+        result = policy.evaluation
+        figures = ("no card", "", "")
+        if result is not None:
+            velocity = result["forward_velocity_mean"]
+            spread = f"{result['return_mean']:,.0f} ± {result['return_std']:,.0f}"
+            figures = (spread, f"{result['n']}", "-" if velocity is None else f"{velocity:.2f} m/s")
+        rows.append((policy.name, policy.manifest.env_id, *figures, f"{policy.size_bytes / 1e6:.1f} MB"))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        name, env, *numbers = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        right = [cell.strip().rjust(width) for cell, width in zip(numbers, widths[2:], strict=True)]
+        out.print(escape("  " + "  ".join([name, env, *right])))
+    out.print()

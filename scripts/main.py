@@ -13,7 +13,7 @@ from cadenza.envs.names import nearest
 from cadenza.scripts.console import err, escape, out, report
 
 COMMANDS = {
-    "list": "what there is: environments, agents, presets, robots",
+    "list": "what there is: environments, agents, presets, robots, shipped policies",
     "train": "train an agent from scratch, or continue a run",
     "evaluate": "play noise-free episodes; return with interval, length, forward velocity",
     "record": "film a policy as an H.264 video",

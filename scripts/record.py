@@ -19,13 +19,14 @@ class Record:
 
     cadenza record runs/first --out first.mp4
     cadenza record bundle --quality nice --width 960 --height 720
+    cadenza record walker --steps 400 --gif
     cadenza record --env cadenza/Humanoid-v0 --policy random
     """
 
     source: Annotated[Path | None, tyro.conf.Positional] = None
-    """run folder or policy bundle"""
+    """run folder, policy bundle, or the name of a shipped policy (`cadenza list policies`)"""
     out: Path | None = None
-    """the .mp4 (default: rollout.mp4 in the run, or here)"""
+    """the .mp4 (default: rollout.mp4 in the run, or here; of a shipped policy NAME.mp4 here)"""
     env: str | None = None
     """environment id, with --policy instead of a run"""
     policy: Literal["random", "zero"] | None = None
@@ -52,6 +53,8 @@ class Record:
     """draw the reward of the last steps below the picture"""
     frames: int = 0
     """also write this many moments of the film side by side, as a JPEG of the same name"""
+    gif: bool = False
+    """also write the film as a GIF of the same name, 320 pixels wide and below 2 MB, for a README"""
 
 
 def main(arguments: list[str]) -> int:
@@ -71,7 +74,7 @@ def main(arguments: list[str]) -> int:
     from cadenza.envs.rendering.filming import FilmInterruptedError, film
 
     env, act, title = _cast(options)
-    destination = options.out or (options.source or Path()) / "rollout.mp4"
+    destination = options.out or _default_destination(options.source)
     from rich.progress import Progress
 
     with Progress(console=out, disable=not out.is_terminal) as bar:
@@ -95,7 +98,22 @@ def main(arguments: list[str]) -> int:
         from cadenza.envs.rendering.strip import write_frame_strip
 
         out.print(f"written: {write_frame_strip(result.path, options.frames)}")
+    if options.gif:
+        from cadenza.envs.rendering.gif import write_gif
+
+        out.print(f"written: {escape(str(write_gif(result.path)))}")
     return 0
+
+
+def _default_destination(source: Path | None) -> Path:
+    """Beside what was named, but never among the shipped policies: those are a part of the installation."""
+    from cadenza.controllers.shipped import locate, policies_folder
+
+    if source is None:
+        return Path("rollout.mp4")
+    path, _ = locate(source)
+    ships = path.resolve().parent == policies_folder().resolve()
+    return Path(f"{path.name}.mp4") if ships else path / "rollout.mp4"
 
 
 def _cast(options: Record) -> tuple[Any, Any, str]:

@@ -48,13 +48,16 @@ def check_settings(settings: RunSettings) -> None:
     if settings.normalize and settings.agent != "ppo":
         raise CadenzaError(f"normalize is for ppo; the checkpoints of {settings.agent} lack its last raw observation.")
     if settings.agent == "symphony":
+        from cadenza.agents.symphony.branches import Pair
         from cadenza.agents.symphony.presets import PRESETS, resolve_config
 
         preset = settings.preset or "cpu"
         if preset not in PRESETS:
             raise unknown_name("Symphony preset", preset, PRESETS, see="cadenza list presets")
         try:
-            resolve_config(preset, settings.overrides)
+            # Not of the config, since it changes nothing but the speed.
+            Pair(settings.overrides.get("branches", "auto"))
+            resolve_config(preset, {k: v for k, v in settings.overrides.items() if k != "branches"})
         except (ValueError, TypeError) as error:
             raise CadenzaError(str(error), "`cadenza list presets` shows what can be set.") from error
         return

@@ -85,6 +85,14 @@ def evaluate(
     return dataclasses.replace(summarize(returns, lengths, survived, measures), motors=watch.summary())
 
 
+def duration(seconds: float) -> str:
+    """A time in words: ``48 s``, ``39 min``, ``3 h 05 min``."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
 def _add_measures(sums: dict[str, float], info: dict[str, Any]) -> None:
     for name, value in info.items():
         if isinstance(value, int | float | np.number) and not isinstance(value, bool):

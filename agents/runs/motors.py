@@ -20,6 +20,19 @@ if TYPE_CHECKING:
     from cadenza.agents.runs.evaluation import Evaluation
 
 TOTAL = "total_"
+MOTOR_ROWS = (
+    ("saturated_share", "commands beyond 95 % of the range [%]", 100.0, 1),
+    ("action_change_mean", "change per step, mean [half ranges]", 1.0, 3),
+    ("action_change_p99", "change per step, 99th percentile", 1.0, 3),
+    ("jerk_rms", "jerk per step³, RMS [half ranges]", 1.0, 3),
+    ("high_frequency_power_share", "command power above 1/4 Nyquist [%]", 100.0, 1),
+    ("torque_rms_over_rated", "torque, RMS [times rated]", 1.0, 2),
+    ("winding_peak_c", "hottest winding, from cold [°C]", 1.0, 1),
+    ("winding_settled_c", "  if this went on for ever [°C]", 1.0, 0),
+    ("winding_over_limit_s", "time with a winding above the limit [s]", 1.0, 1),
+    ("gearbox_shocks_per_min", "gearbox shocks [per min]", 1.0, 1),
+)
+"""How evaluations are printed: metric, what it is called, factor, decimals."""
 
 
 class MotorBook:

@@ -1,4 +1,4 @@
-"""Open what was trained: a run's best policy, a run's last checkpoint, or an exported bundle."""
+"""Open what was trained: a run's best policy, a run's last checkpoint, an exported bundle, or a shipped one."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from cadenza.agents.runs.catalogue import build_model
 from cadenza.agents.runs.checkpoint import UNREADABLE, CheckpointStore
 from cadenza.agents.runs.normalizing import normalized, statistics, take_statistics
 from cadenza.agents.runs.settings import CONFIG, RunFolder, write_bytes, write_json
+from cadenza.controllers.shipped import locate, naming_advice
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.registration import make_env
 
@@ -62,23 +63,25 @@ def save_policy(model: BaseAlgorithm, folder: Path, record: dict[str, Any]) -> N
 
 
 def open_policy(path: str | Path, which: Which = "best", device: str = "cpu") -> OpenedPolicy:
-    """Open a run folder or a bundle folder.
+    """Open a run folder, a bundle folder, or a shipped policy by its name; a path that exists comes first.
 
     Raises:
-        CadenzaError: neither a run nor a bundle, nothing stored yet, damaged or mismatching files.
+        CadenzaError: none of these, nothing stored yet, damaged or mismatching files.
     """
-    path = Path(path)
+    asked = str(path)
+    path, shipped = locate(path)
     if (path / "manifest.json").is_file():
         from cadenza.controllers.bundle import PolicyBundle  # training must not need onnxruntime
 
         bundle = PolicyBundle.load(path)
         manifest = bundle.manifest
-        label = f"{manifest.agent}, {manifest.num_timesteps:,} steps"
+        label = f"{shipped or manifest.agent}, {manifest.num_timesteps:,} steps"
         return OpenedPolicy(bundle.act, manifest.env_id, manifest.env_kwargs, label, manifest.num_timesteps, None)
     if not (path / CONFIG).is_file():
         raise CadenzaError(
             f"{path} is neither a run nor a policy bundle.",
-            "A run has config.json (`cadenza train` makes one), a bundle manifest.json (`cadenza export`).",
+            "A run has config.json (`cadenza train` makes one), a bundle manifest.json (`cadenza export`).\n"
+            + naming_advice(asked),
         )
     return _open_run(RunFolder(path), which, device)
 

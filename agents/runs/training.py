@@ -184,9 +184,7 @@ def _run(
             except _Interrupted:
                 pass
         model.logger.close()
-        return TrainResult(
-            folder.path, model.num_timesteps, keeper.elapsed(), keeper.best_return, keeper.interrupted.is_set()
-        )
+        return TrainResult(folder.path, model.num_timesteps, keeper.elapsed(), keeper.best_return, keeper.interrupted)
     finally:
         envs.close()
         evaluation_env.close()
@@ -204,9 +202,9 @@ def _signals(keeper: _Keeper) -> Iterator[None]:
         return
 
     def ask(number: int, frame: Any) -> None:
-        if keeper.interrupted.is_set():
+        if keeper.interrupted:
             raise KeyboardInterrupt
-        keeper.interrupted.set()
+        keeper.interrupted = True
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -238,7 +236,7 @@ class _Keeper(BaseCallback):
         super().__init__()
         self._time_limit_s, self._train_limit_s = time_limit_s, train_limit_s
         self.settings, self.folder, self.store, self.env, self.watcher = settings, folder, store, env, watcher
-        self.interrupted = threading.Event()
+        self.interrupted = False  # by a signal handler, which must not wait for a lock
         self.best_return: float | None = extra.get("best_return")
         self._evaluated = int(extra.get("evaluated", 0))
         self._stored: int | None = extra.get("stored")  # None: not even the start is stored
@@ -296,7 +294,7 @@ class _Keeper(BaseCallback):
             settings.checkpoint_every_s, self._tried_s, train_s
         ):
             self._checkpoint(self.model)
-        if self.interrupted.is_set():
+        if self.interrupted:
             if self._stored != step:
                 self._store(self.model)
             raise _Interrupted

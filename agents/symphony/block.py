@@ -9,6 +9,7 @@ q = sigmoid(c sin t), f = sin t q. ``tests/agents/symphony/test_networks.py`` ho
 from __future__ import annotations
 
 import os
+import tempfile
 from functools import cache
 from types import ModuleType
 from typing import NamedTuple
@@ -60,9 +61,14 @@ def compiled() -> ModuleType | None:
     if os.environ.get("CADENZA_KERNELS", "") == "torch":
         return None
     try:
-        from cadenza.agents.symphony import kernels
-    except ImportError:
+        import numba
+    except (ImportError, OSError):  # missing, or of another system
         return None
+    try:
+        from cadenza.agents.symphony import kernels
+    except RuntimeError:  # neither the package's folder nor the user's can be written
+        numba.config.CACHE_DIR = os.path.join(tempfile.gettempdir(), f"cadenza-kernels-{os.getuid()}")  # type: ignore[attr-defined]
+        from cadenza.agents.symphony import kernels
     return kernels
 
 

@@ -3,7 +3,7 @@
 torch can spread every single operation over threads. On two cores that gains little at Symphony's sizes, changes the
 order of summation, and collapses when another program holds a core, because each operation waits for its slowest
 thread. Here whole branches run beside each other instead, every operation on the threads of its own branch: there are
-three meetings per update rather than hundreds, and the numbers are the same bits either way. So the choice can be
+a few meetings per update rather than hundreds, and the numbers are the same bits either way. So the choice can be
 measured, and measured again, in the middle of a run.
 """
 
@@ -12,11 +12,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 from typing import Any, TypeVar
 
-import torch
+from cadenza.agents.symphony.aside import Aside
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -39,7 +38,7 @@ class Pair:
             raise ValueError(f"Symphony: branches must be auto, together or in_turn, got {mode!r}.")
         self.mode = mode if available_cores() > 1 or mode != "auto" else "in_turn"
         self.together = self.mode != "in_turn"
-        self._executor: ThreadPoolExecutor | None = None
+        self._aside = Aside("symphony")
         self._times: dict[bool, list[float]] = {False: [], True: []}
         self._updates = 0
         self._began = 0.0
@@ -55,17 +54,17 @@ class Pair:
         """Results of both. ``first`` runs on the calling thread. An exception of either is raised here."""
         if not self.together:
             return first(), second()
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(1, "symphony", _set_up_thread, (torch.get_num_threads(),))
-        future = self._executor.submit(second)
+        self._aside.start(second)
         try:
             a = first()
         finally:
             # Whatever happens, the other branch must not go on working on shared tensors.
-            error = future.exception()
-        if error is not None:
-            raise error
-        return a, future.result()
+            self._aside.wait()
+        return a, self._aside.take()
+
+    def close(self) -> None:
+        """End the second thread; a later :meth:`run` makes another."""
+        self._aside.close()
 
     def begin_update(self) -> None:
         """Call before the first :meth:`run` of an update."""
@@ -87,12 +86,6 @@ class Pair:
             if phase == 2 * _TRIALS + 1:
                 self.together = median(self._times[True]) < median(self._times[False])
                 self._times = {False: [], True: []}
-
-
-def _set_up_thread(threads: int) -> None:
-    # Both settings belong to the thread that makes them.
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
 
 
 def available_cores() -> int:

@@ -9,6 +9,7 @@ lock at every small operation spend their time waiting for each other to wake.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -49,18 +50,34 @@ class FusedUpdate:
 
     def __init__(self, policy: SymphonyPolicy):
         self.policy = policy
-        self.live = policy.critic.z_size
         self._memory: _Memory | None = None
         self._acting: _Acting | None = None
         self.refresh()
+        # What is loaded into either may lie elsewhere, or bring other statistics.
+        reference = weakref.ref(self)
+
+        def loaded(*_: Any) -> None:
+            update = reference()
+            if update is not None:
+                update.refresh()
+
+        policy.register_load_state_dict_post_hook(loaded)
+        policy.optimizer.register_load_state_dict_post_hook(loaded)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"policy": self.policy}  # a copy lays out its own memory
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["policy"])  # type: ignore[misc]
 
     def refresh(self) -> None:
         """Take in new normaliser statistics, or an optimiser whose state was loaded.
 
         Trailing observations that never varied (the Gymnasium humanoid has 84) are zero for the networks, so their
-        columns need no work.
+        columns need no work. They get none at all, weight decay and Polyak steps included.
         """
         policy = self.policy
+        self.live = policy.critic.z_size
         if policy.config.normalize_observations:
             varying = policy.normalizer.inverse_std.nonzero()
             self.live = int(varying[-1]) + 1 if len(varying) else 1
@@ -69,7 +86,8 @@ class FusedUpdate:
     def step(self, batch: Batch, pair: Pair, noise: Tensor | None = None) -> None:
         """One gradient step on ``batch``, then the target's Polyak step."""
         memory = self._memory
-        if memory is None or memory.batch != len(batch.rewards):
+        moved = memory is not None and memory.address != self.policy.actor.net.weight1.data_ptr()
+        if memory is None or moved or memory.batch != len(batch.rewards):
             memory = self._memory = _Memory(self.policy, self.live, len(batch.rewards))
         pair.run(lambda: memory.value_next(batch, noise), lambda: memory.value_now(batch))
         pair.run(memory.improve_actor, memory.differentiate_critics)
@@ -104,7 +122,8 @@ class _Memory:
         self.weights = policy.critic.value_weights.numpy()
         normalizer = policy.normalizer
         self.inverse = normalizer.inverse_std[:live]
-        self.offset = -normalizer.mean[:live] * self.inverse
+        self.mean = normalizer.mean[:live]
+        self.address = policy.actor.net.weight1.data_ptr()
         self.limit = normalizer.limit
         # [action, live observations] of now and next.
         self.now, self.next = torch.empty(batch, actions + live), torch.empty(batch, actions + live)
@@ -126,7 +145,8 @@ class _Memory:
     def _inputs(self, obs: Tensor, actions: Tensor | None, inputs: Tensor) -> None:
         live = inputs[:, self.actions :]
         if self.config.normalize_observations:
-            torch.addcmul(self.offset, obs[:, : self.live], self.inverse, out=live).clamp_(-self.limit, self.limit)
+            torch.sub(obs[:, : self.live], self.mean, out=live)
+            live.mul_(self.inverse).clamp_(-self.limit, self.limit)
         else:
             live.copy_(obs)
         if actions is not None:

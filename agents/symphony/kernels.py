@@ -1,9 +1,9 @@
-"""Compiled element-wise passes of the feed-forward block: LayerNorm, ReSine and AdamW in one sweep each.
+"""Compiled element-wise passes of the feed-forward block: LayerNorm and ReSine in one sweep each.
 
 Between the matrix products of an update, torch runs some two hundred small operations, each of which reads and writes
 its arrays anew and takes Python's lock for its start. Numba compiles them into a handful of passes that hold no lock
 (so that the two branches of an update really run beside each other). Where Numba is missing, on other devices and in
-other precisions :mod:`cadenza.agents.symphony.networks` does the same in torch.
+other precisions :mod:`cadenza.agents.symphony.block` does the same in torch.
 
 All arrays are float32, C-contiguous and of shape (heads, batch, units), (heads, batch) or (heads, units). Sine, cosine
 and tanh are polynomials, because a call of the mathematics library would keep the loop from being vectorised; their

@@ -92,8 +92,9 @@ class SymphonyConfig:
     gradient_steps: int = 3
     """Updates per call of train(), i.e. per environment step with train_freq = 1."""
     train_freq: int = 1
-    overlap: bool = True
-    """Step the environments while the learner updates: actions are one update older (with train_freq = 1)."""
+    overlap: bool = False
+    """Step the environments while the learner updates, on a thread of their own (ours): actions are one update older.
+    Has no effect with train_freq > 1 or where environments render."""
     deliberate_fall_steps: int = 50
     """Within this many steps of the artificial time limit the scaled action is zeroed and only noise remains, so that
     the episode ends in a true terminal. 0 = off."""
@@ -211,6 +212,7 @@ _CPU = dataclasses.replace(
     learning_starts=5_000,
     prefill_repeats=False,
     normalize_observations=True,
+    overlap=True,
 )
 
 PRESETS: dict[str, SymphonyConfig] = {

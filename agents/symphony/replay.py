@@ -165,7 +165,13 @@ class FadingReplayBuffer(ReplayBuffer):
     # ------------------------------------------------------------------ sampling
 
     def sample_batch(self, batch_size: int) -> Batch:
-        """Draw ``batch_size`` transitions with replacement by the age law. The returned tensors are reused."""
+        """Draw ``batch_size`` transitions with replacement by the age law. The returned tensors are reused.
+
+        Raises:
+            ValueError: nothing is stored.
+        """
+        if self.size() == 0:
+            raise ValueError("The replay buffer is empty: store transitions before drawing.")
         if self._scratch is None or self._scratch.batch_size != batch_size:
             self._scratch = _Scratch(batch_size, self._records, self.obs_size, self.device)
         s = self._scratch

@@ -31,13 +31,13 @@ from torch import Tensor
 
 import cadenza.envs  # noqa: F401 - makes our ids known to gymnasium.make
 from cadenza.agents.symphony import storage
+from cadenza.agents.symphony.aside import Aside
 from cadenza.agents.symphony.branches import Pair
 from cadenza.agents.symphony.fused import FusedUpdate, fusible
 from cadenza.agents.symphony.objective import Loss, actor_branch, combine, critic_forward, critic_loss
 from cadenza.agents.symphony.policy import SymphonyPolicy
 from cadenza.agents.symphony.presets import SymphonyConfig, resolve_config
 from cadenza.agents.symphony.replay import Batch, FadingReplayBuffer
-from cadenza.agents.symphony.rollout import PendingStep
 
 _LOG_EVERY_UPDATES = 100
 
@@ -109,6 +109,7 @@ class Symphony(OffPolicyAlgorithm):
             sde_support=False,
             supported_action_spaces=None,
         )
+        self._made_env = self.env if isinstance(env, str) else None
         self._episode_steps = np.zeros(0, dtype=np.int64)
         self._time_limits = np.zeros(0)
         if env is not None:
@@ -117,8 +118,6 @@ class Symphony(OffPolicyAlgorithm):
             self._setup_model()
 
     def _setup_model(self) -> None:
-        # Second moments underflow into denormals, on which these processors are slow.
-        torch.set_flush_denormal(True)
         seeds = [int(s) for s in np.random.SeedSequence(self.seed).generate_state(3, np.uint64)]
         replay_seed = seeds[1]
         self.generator = torch.Generator(device=self.device).manual_seed(seeds[0] % 2**63)
@@ -129,13 +128,15 @@ class Symphony(OffPolicyAlgorithm):
             "generator": self.generator,
             "critic_generator": self.critic_generator,
         }
-        self._pending = PendingStep()
+        self._environments = Aside("environments")
+        self._started: tuple[NDArray[Any], NDArray[Any]] | None = None
+        self._overlaps = False
         self._ended = False
         self.branches = Pair(self._branches if self.device.type == "cpu" else "in_turn")
         self.replay_buffer_kwargs = {
             "age_law": config.age_law,
             "storage": config.storage,
-            "prefill_capacity": config.learning_starts + self.n_envs if config.prefill_repeats else 0,
+            "prefill_capacity": (config.learning_starts + self.n_envs * config.train_freq) * config.prefill_repeats,
             "seed": replay_seed,
         }
         super()._setup_model()
@@ -158,6 +159,14 @@ class Symphony(OffPolicyAlgorithm):
         assert self.env is not None
         if fresh or len(self._episode_steps) != self.env.num_envs:
             self._episode_steps = np.zeros(self.env.num_envs, dtype=np.int64)
+        if self._vec_normalize_env is not None:
+            raise ValueError(
+                "Symphony normalises observations inside the policy, which VecNormalize would do a second time: use "
+                "the bare environment and normalize_observations=True."
+            )
+        # Of an id Stable-Baselines3 makes an environment that could render, though nobody can have it do so in a step.
+        renders = self.env is not self._made_env and any(self.env.get_attr("render_mode"))
+        self._overlaps = self.config.overlap and not renders
         self._time_limits = np.array([_time_limit(spec) for spec in self.env.get_attr("spec")])
         return result
 
@@ -188,12 +197,21 @@ class Symphony(OffPolicyAlgorithm):
         return self.policy.unscale_action(scaled), scaled
 
     def learn(self, total_timesteps: int, callback: MaybeCallback = None, **arguments: Any) -> Self:  # type: ignore[override]
-        """Stable-Baselines3's; a step under way when it ends early is waited for and dropped."""
+        """Stable-Baselines3's. If it ends amid a step, the step is dropped and the next call resets the environments.
+
+        Raises:
+            ValueError: a VecNormalize environment, whose observations are not those of the replay buffer.
+        """
+        # Second moments underflow into denormals, on which these processors are slow.
+        torch.set_flush_denormal(True)
         try:
             return super().learn(total_timesteps, callback, **arguments)
         finally:
             self._ended = False
-            self._pending.abandon()
+            if self._environments.drop():
+                self._last_obs = None
+            self._environments.close()
+            self.branches.close()
 
     def collect_rollouts(
         self,
@@ -207,17 +225,20 @@ class Symphony(OffPolicyAlgorithm):
     ) -> RolloutReturn:
         """Store the step under way and start the next, which runs during the update that follows.
 
-        With ``config.overlap`` off, or several steps between updates, Stable-Baselines3's way.
+        With ``config.overlap`` off, several steps between updates, or environments that render (a GL context belongs
+        to the thread that made it), Stable-Baselines3's way.
         """
-        if not self.config.overlap or train_freq != TrainFreq(1, TrainFrequencyUnit.STEP):
+        if not self._overlaps or train_freq != TrainFreq(1, TrainFrequencyUnit.STEP):
             return super().collect_rollouts(
                 env, callback, train_freq, replay_buffer, action_noise, learning_starts, log_interval
             )
         self.policy.set_training_mode(False)
         steps = episodes = 0
-        if self._pending.under_way:
+        if self._environments.under_way:
+            assert self._started is not None
             # Callbacks find these names where Stable-Baselines3 has them.
-            actions, buffer_actions, (new_obs, rewards, dones, infos) = self._pending.fetch()
+            actions, buffer_actions = self._started
+            new_obs, rewards, dones, infos = self._environments.take()
             steps = env.num_envs
             self.num_timesteps += steps
             callback.update_locals(locals())
@@ -239,8 +260,10 @@ class Symphony(OffPolicyAlgorithm):
         # The update of the last step belongs beside the next step: a learn() that goes on makes it up.
         self._ended = self.num_timesteps >= self._total_timesteps
         if not self._ended:
-            self._pending.start(env, *self._sample_action(learning_starts, action_noise, env.num_envs))
-        return RolloutReturn(steps, episodes, continue_training=True)
+            self._started = self._sample_action(learning_starts, action_noise, env.num_envs)
+            self._environments.start(env.step, self._started[0])
+        # Of a resumed run the first update is made up, so it counts as a step to Stable-Baselines3.
+        return RolloutReturn(steps or env.num_envs, episodes, continue_training=True)
 
     def _store_transition(
         self, replay_buffer: Any, buffer_action: Any, new_obs: Any, reward: Any, dones: Any, infos: Any
@@ -253,7 +276,7 @@ class Symphony(OffPolicyAlgorithm):
 
     def train(self, gradient_steps: int, batch_size: int) -> None:
         """``gradient_steps`` updates of actor and critics; the first call ends the exploration."""
-        if self._ended:
+        if self._ended or self.replay_buffer.size() == 0:  # nothing stored: a loaded agent's first step is under way
             return
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
@@ -320,7 +343,8 @@ class Symphony(OffPolicyAlgorithm):
         return self.num_timesteps // every > (self.num_timesteps - self.n_envs * self.config.train_freq) // every
 
     def _refresh_normalizer(self) -> None:
-        if not self.config.normalize_observations:
+        # A loaded agent without its buffer keeps its statistics until it has seen as much as an exploration.
+        if not self.config.normalize_observations or self.replay_buffer.size() < self.config.learning_starts:
             return
         mean, std = self.replay_buffer.observation_moments()
         dtype = self.policy.normalizer.mean.dtype
@@ -346,12 +370,6 @@ class Symphony(OffPolicyAlgorithm):
 
     # ------------------------------------------------------------------ saving
 
-    def set_parameters(self, *arguments: Any, **keywords: Any) -> None:
-        """Stable-Baselines3's."""
-        super().set_parameters(*arguments, **keywords)
-        if self._fused is not None:
-            self._fused.refresh()
-
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []
 
@@ -366,7 +384,8 @@ class Symphony(OffPolicyAlgorithm):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Restore :meth:`get_extra_state`."""
         _restore(self.generator, state["generator"])
-        _restore(self.critic_generator, state["critic_generator"])
+        if "critic_generator" in state:  # agents of before there were two
+            _restore(self.critic_generator, state["critic_generator"])
         self._episode_steps = np.asarray(state["episode_steps"], dtype=np.int64)
 
     def save(

@@ -23,7 +23,7 @@ from cadenza.scripts.parse import parse
 
 @dataclass(frozen=True)
 class Overview:
-    """Short measurements of all three, in under a minute: what `cadenza bench` alone does."""
+    """Short measurements of update, environments and replay buffer, in under a minute: `cadenza bench` alone."""
 
     json: Path | None = None
     """write the figures to this file"""

@@ -145,6 +145,26 @@ def test_trailing_constant_observations_cost_nothing_and_change_nothing() -> Non
     assert torch.allclose(ours.act(obs, 0.0), theirs.act(obs, 0.0), atol=1e-4)
 
 
+@pytest.mark.parametrize("noiseless", [False, True])
+def test_noise_is_drawn_scaled_and_clipped_as_the_policy_does(noiseless: bool) -> None:
+    ours, theirs = make_policy("cpu", noiseless=noiseless), make_policy("cpu", noiseless=noiseless)
+    for policy in (ours, theirs):
+        policy.generator = torch.Generator().manual_seed(8)
+    batch, _ = make_batch()
+    update = FusedUpdate(ours)
+    update.step(batch, Pair("in_turn"))
+    assert update.loss().total.item() == pytest.approx(symphony_loss(theirs, batch).total.item(), rel=2e-5)
+
+
+def test_a_diverged_update_shows() -> None:
+    policy = make_policy("cpu")
+    batch, noise = make_batch()
+    batch.rewards[3] = math.nan
+    update = FusedUpdate(policy)
+    update.step(batch, Pair("in_turn"), noise)
+    assert math.isnan(update.loss().total.item())
+
+
 def test_branches_beside_each_other_give_the_same_bits() -> None:
     alone, beside = make_policy("cpu"), make_policy("cpu")
     first, second = FusedUpdate(alone), FusedUpdate(beside)

@@ -1,6 +1,8 @@
 """Symphony as users meet it: a Stable-Baselines3 algorithm that takes SAC's place."""
 
+import copy
 import json
+import threading
 import zipfile
 from pathlib import Path
 
@@ -154,11 +156,87 @@ def test_vectorised_envs_callbacks_tensorboard_progress_bar(tmp_path: Path) -> N
     assert list((tmp_path / "tb").rglob("events*"))
 
 
-def test_vec_normalize_stores_the_original_observations() -> None:
+def test_vec_normalize_is_refused_with_advice() -> None:
     venv = VecNormalize(make_vec_env("Pendulum-v1", n_envs=1, seed=0))
-    model = tiny(venv).learn(90)
-    stored = model.replay_buffer.sample_batch(64).observations[:, :2]
-    assert torch.allclose(stored.square().sum(1), torch.ones(64), atol=1e-3)  # cos, sin of the angle
+    with pytest.raises(ValueError, match="normalize_observations=True"):
+        tiny(venv).learn(90)
+
+
+def test_a_loaded_agent_without_its_buffer_keeps_its_statistics(tmp_path: Path) -> None:
+    """Its first step is under way when Stable-Baselines3 first asks for an update: there is nothing to draw yet."""
+    model = tiny("Hopper-v5", normalize_every=50, normalize_observations=True).learn(100)
+    model.save(tmp_path / "agent")
+    loaded = Symphony.load(tmp_path / "agent", env=gym.make("Hopper-v5"), device="cpu")
+    before = loaded.policy.normalizer.inverse_std.clone()
+    updates = loaded._n_updates
+    loaded.learn(30, reset_num_timesteps=False)
+    assert torch.equal(loaded.policy.normalizer.inverse_std, before)
+    assert loaded._n_updates == updates + 29
+    with pytest.raises(ValueError, match="empty"):
+        tiny().replay_buffer.sample_batch(4)
+
+
+def test_environments_that_render_are_stepped_on_the_callers_thread() -> None:
+    threads = set()
+
+    class Watched(gym.Wrapper):
+        def step(self, action):
+            threads.add(threading.get_ident())
+            return super().step(action)
+
+    tiny(Watched(gym.make("Hopper-v5"))).learn(70)
+    assert threading.get_ident() not in threads
+    threads.clear()
+    tiny(Watched(gym.make("Pendulum-v1", render_mode="rgb_array"))).learn(70)
+    assert threads == {threading.get_ident()}
+
+
+def test_interrupted_learning_resets_the_environments_it_left_in_mid_step() -> None:
+    model = tiny("Hopper-v5").learn(70)
+    update, calls = model._update, []
+
+    def interrupted(batch):
+        calls.append(batch)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return update(batch)
+
+    model._update = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        model.learn(50, reset_num_timesteps=False)
+    assert model._last_obs is None
+    assert not model._environments.under_way
+    model.learn(50, reset_num_timesteps=False)
+
+
+def test_a_copy_learns_on_its_own_to_the_same_bits() -> None:
+    model = tiny("Hopper-v5").learn(80)
+    twin = copy.deepcopy(model)
+    batch = model.replay_buffer.sample_batch(32)
+    for learner in (model, twin):
+        for _ in range(3):
+            learner.update(batch)
+    for p, q in zip(model.policy.parameters(), twin.policy.parameters(), strict=True):
+        assert p is not q
+        assert torch.equal(p, q)
+
+
+def test_loading_into_policy_or_optimizer_is_seen_by_the_compiled_update() -> None:
+    first, second = tiny("Hopper-v5").learn(80), tiny("Hopper-v5", seed=3).learn(90)
+    batch = first.replay_buffer.sample_batch(32)
+    second.policy.load_state_dict(first.policy.state_dict())
+    # torch shares the tensors of a state it loads.
+    second.policy.optimizer.load_state_dict(copy.deepcopy(first.policy.optimizer.state_dict()))
+    second.generator.set_state(first.generator.get_state())
+    for learner in (first, second):
+        learner.update(batch)
+    for p, q in zip(first.policy.parameters(), second.policy.parameters(), strict=True):
+        assert torch.equal(p, q)
+    name, parameter = next(iter(second.policy.actor.named_parameters()))
+    other = dict(first.policy.actor.named_parameters())[name]
+    assert torch.equal(
+        second.policy.optimizer.state[parameter]["exp_avg"], first.policy.optimizer.state[other]["exp_avg"]
+    )
 
 
 def test_learning_rate_schedule_and_sac_arguments_are_taken() -> None:

@@ -138,6 +138,15 @@ def test_panels_start_alike_and_wait_for_each_other(tmp_path: Path) -> None:
     assert frames[11, :40, :90].max() > 180  # "fell at step 3"
 
 
+def test_notes_stand_in_a_line_below_the_title_of_their_panel(tmp_path: Path) -> None:
+    panels = [Panel("a", Counter(12), still, {"mean": "123"}), Panel("a", Counter(12), still)]
+    frames = read_frames(film_side_by_side(panels, tmp_path / "film.mp4", seed=1, **SMALL).path).astype(int)
+    noted, plain = frames[11, 27:40, :90], frames[11, 27:40, 102:188]  # below the title's band; the picture is grey 110
+    assert plain.min() > 90
+    assert noted.min() < 70  # the line's backing
+    assert noted.max() > 180  # its letters
+
+
 def test_panels_need_environments_of_their_own(tmp_path: Path) -> None:
     env = Counter(3)
     with pytest.raises(ValueError, match="of its own"):
