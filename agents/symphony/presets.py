@@ -66,7 +66,8 @@ class SymphonyConfig:
     # Optimiser
     learning_rate: float = 1e-4
     learning_rate_end: float | None = None
-    """Where a linear decay of the learning rate ends (ours); None keeps it constant, as the paper does."""
+    """Where a linear decay of the learning rate ends (ours). None keeps it constant, as the paper does, and so does an
+    end above the start."""
     learning_rate_steps: int = 150_000
     """Environment steps over which it decays."""
     weight_decay: float = 0.01
@@ -202,12 +203,14 @@ _SAYA = SymphonyConfig(
 
 _CPU = dataclasses.replace(
     _S3,
-    summary="ours, for two CPU cores: small S3 with normalised observations, one update a step",
-    hidden_size=256,
+    summary="ours, for two CPU cores: small S3 with normalised observations, less noise, a falling learning rate",
+    hidden_size=128,
     critic_nodes=32,
     batch_size=128,
     gradient_steps=1,
-    learning_rate=3e-4,
+    noise_std=0.2,
+    learning_rate=6e-4,
+    learning_rate_end=1.5e-4,
     buffer_size=300_000,
     learning_starts=5_000,
     prefill_repeats=False,
@@ -219,8 +222,7 @@ PRESETS: dict[str, SymphonyConfig] = {
     "cpu": _CPU,
     "demo": dataclasses.replace(
         _CPU,
-        summary="ours, for `make demo`: a quarter of cpu's work per step, to see learning within minutes",
-        hidden_size=128,
+        summary="ours, for `make demo`: half of cpu's work per step, to see learning within minutes",
         critic_nodes=16,
         batch_size=64,
         buffer_size=100_000,

@@ -300,7 +300,7 @@ class Symphony(OffPolicyAlgorithm):
             super()._update_learning_rate(optimizers)
             return
         done = min(self.num_timesteps / config.learning_rate_steps, 1.0)
-        rate = config.learning_rate + done * (config.learning_rate_end - config.learning_rate)
+        rate = config.learning_rate - done * max(config.learning_rate - config.learning_rate_end, 0.0)
         self.logger.record("train/learning_rate", rate)
         update_learning_rate(optimizers, rate)
 

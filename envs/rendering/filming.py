@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +55,8 @@ class Panel:
     title: str
     env: Any
     act: Act
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """More to read below the title, one line each: name -> value."""
 
 
 def step_rate_hz(env: Any) -> float:
@@ -144,6 +146,7 @@ class _Episode:
                 step=self.step_count,
                 episode_return=self.episode_return,
                 action_strength=self.strength,
+                extra=self.panel.notes,
             )
         if self.strip_px:
             recent = self.rewards[-STRIP_STEPS:]

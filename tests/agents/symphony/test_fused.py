@@ -94,7 +94,7 @@ def test_one_update_equals_autograd_and_torchs_adamw(preset: str, overrides: dic
 
 @pytest.mark.parametrize(("preset", "overrides"), VARIANTS)
 def test_many_updates_stay_with_torch(preset: str, overrides: dict[str, object]) -> None:
-    ours = make_policy(preset, **overrides)
+    ours = make_policy(preset, **{"learning_rate": 1e-4, **overrides})
     theirs = copy.deepcopy(ours)
     update, pair = FusedUpdate(ours), Pair("in_turn")
     for seed in range(20):
