@@ -139,7 +139,8 @@ class _Memory:
         self.sums, self.losses = np.zeros(2, np.float32), np.zeros(4, np.float32)
         self.critic_loss = 0.0
         self.previous_np: Array = self.action_np
-        self.steps_actor = _moments(policy, policy.actor.net, self.actor, None)
+        average = None if policy.average is None else policy.average.net
+        self.steps_actor = _moments(policy, policy.actor.net, self.actor, average)
         self.steps_critics = _moments(policy, policy.critic.critics, self.critics, policy.critic_target.critics)
 
     def _inputs(self, obs: Tensor, actions: Tensor | None, inputs: Tensor) -> None:
@@ -200,7 +201,10 @@ class _Memory:
             self.actor.grad_out_np[0], self.losses,
         )  # fmt: skip
         self.actor.backward()
-        k.adamw(*self.steps_actor, *self._rates())
+        if self.policy.average is None:
+            k.adamw(*self.steps_actor, *self._rates())
+        else:
+            k.adamw_with_target(*self.steps_actor, *self._rates(), config.actor_average)
         self.policy.value_trace.fill_(float(self.sums[1]))
 
     @torch.no_grad()

@@ -164,6 +164,11 @@ class SymphonyPolicy(BasePolicy):
         self.critic_target = CriticStack(obs_size, action_size, config, (nn.Identity(), nn.Identity()))
         self.critic_target.load_state_dict(self.critic.state_dict())
         self.critic_target.requires_grad_(False).eval()
+        self.average: Actor | None = None
+        if config.actor_average:
+            self.average = Actor(self.critic.z_size, action_size, config, nn.Identity())
+            self.average.load_state_dict(self.actor.state_dict())
+            self.average.requires_grad_(False).eval()
         # Q_(T-1), carried from update to update.
         self.register_buffer("value_trace", torch.zeros(()))
         self.optimizer = self._make_optimizer(float(lr_schedule(1)))
@@ -213,21 +218,28 @@ class SymphonyPolicy(BasePolicy):
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         assert isinstance(observation, Tensor)
-        return self.act(observation, noise_std=0.0 if deterministic else self.config.noise_std)
+        if deterministic:
+            return self.act(observation, noise_std=0.0, actor=self.calm_actor())
+        return self.act(observation, noise_std=self.config.noise_std)
 
-    def act(self, obs: Tensor, noise_std: float, active: Tensor | None = None) -> Tensor:
+    def act(self, obs: Tensor, noise_std: float, active: Tensor | None = None, actor: Actor | None = None) -> Tensor:
         """tanh(active * S * A + N) for raw observations (batch, obs); no noise where ``noise_std`` is 0.
 
-        ``active``: (batch, 1) of ones and zeros; a zero leaves only the noise (deliberate fall).
+        ``active``: (batch, 1) of ones and zeros; a zero leaves only the noise (deliberate fall). ``actor``: another
+        than the newest.
         """
         dtype = self.normalizer.mean.dtype
-        action, scale, _ = self.actor(self.critic.z(self.normalized(obs.to(dtype))))
+        action, scale, _ = (actor or self.actor)(self.critic.z(self.normalized(obs.to(dtype))))
         pre_squash = scale * action
         if active is not None:
             pre_squash = pre_squash * active
         if noise_std > 0:
             pre_squash = pre_squash + self.bounded_noise(pre_squash, noise_std)
         return torch.tanh(pre_squash)
+
+    def calm_actor(self) -> Actor:
+        """The actor of noise-free acting: the averaged one where there is one."""
+        return self.actor if self.average is None else self.average
 
     def deterministic_module(self) -> nn.Module:
         """Raw observation (batch, obs) -> noise-free action in [-1, 1]: what a policy bundle carries."""
@@ -278,6 +290,13 @@ class SymphonyPolicy(BasePolicy):
             list(self.critic_target.parameters()), list(self.critic.parameters()), weight=self.config.tau
         )
 
+    @torch.no_grad()
+    def update_average(self) -> None:
+        """Polyak step of the averaged actor, where there is one, towards the newest."""
+        if self.average is not None:
+            weight = self.config.actor_average
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.actor.parameters()), weight=weight)
+
     def anneal_epsilon(self) -> None:
         """eps_t = eps_(t-1) beta2 + 1e-8 (1 - beta2), before each optimiser step (Saya); otherwise nothing."""
         if self.config.annealed_epsilon:
@@ -290,6 +309,8 @@ class SymphonyPolicy(BasePolicy):
             return
         self.train(mode)
         self.critic_target.eval()
+        if self.average is not None:
+            self.average.eval()
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {"observation_space": self.observation_space, "action_space": self.action_space, "config": self.config}
@@ -304,5 +325,5 @@ class _DeterministicActor(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         with torch.no_grad():
-            action, scale, _ = self.policy.actor(self.policy.critic.z(self.policy.normalized(obs)))
+            action, scale, _ = self.policy.calm_actor()(self.policy.critic.z(self.policy.normalized(obs)))
             return torch.tanh(scale * action)

@@ -73,6 +73,9 @@ class SymphonyConfig:
     weight_decay: float = 0.01
     tau: float = 0.005
     """Polyak coefficient of the target critic; Adam's beta2 is 1 - tau."""
+    actor_average: float = 0.0
+    """Polyak coefficient of a second, averaged actor, which acts wherever no noise is asked for: in evaluation and in
+    bundles (ours). The environments of the training and the updates keep the newest actor. 0 = off, as in the paper."""
     annealed_epsilon: bool = False
     """Start AdamW's epsilon near 1 and anneal it to 1e-8 with beta2: SGD at first, Adam later (Saya)."""
 
@@ -127,6 +130,8 @@ class SymphonyConfig:
             raise ValueError("Symphony: gradient_dropout='latent' needs feature_extractor=True.")
         if not 0.0 < self.clamp_epsilon < 0.5:
             raise ValueError(f"Symphony: clamp_epsilon must lie in (0, 0.5), got {self.clamp_epsilon}.")
+        if not 0.0 <= self.actor_average < 1.0:
+            raise ValueError(f"Symphony: actor_average must lie in [0, 1), got {self.actor_average}.")
         if self.learning_starts > self.buffer_size:
             raise ValueError(
                 f"Symphony: learning_starts ({self.learning_starts}) must not exceed buffer_size ({self.buffer_size})."
@@ -215,6 +220,7 @@ _CPU = dataclasses.replace(
     learning_starts=5_000,
     prefill_repeats=False,
     normalize_observations=True,
+    actor_average=5e-4,
     overlap=True,
 )
 

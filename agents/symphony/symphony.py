@@ -334,6 +334,7 @@ class Symphony(OffPolicyAlgorithm):
             policy.update_target()
 
         pair.run(lambda: policy.step_actor(actor_gradients), step_critics)
+        policy.update_average()
         policy.value_trace.copy_(actor.value_trace)
         pair.end_update()
         return combine(actor, critic, forward.reward_loss)

@@ -88,7 +88,7 @@ def test_ppo_is_clipped_to_the_action_bounds(tmp_path: Path) -> None:
     np.testing.assert_array_equal(bundle.act(np.zeros((4, 3))), np.full((4, 1), 2.0))
 
 
-@pytest.mark.parametrize("name", ["sac", "symphony-cpu"])
+@pytest.mark.parametrize("name", ["sac"])  # Symphony refuses VecNormalize: it normalises in the policy
 def test_vec_normalize_goes_into_the_bundle(name: str, tmp_path: Path) -> None:
     env = VecNormalize(DummyVecEnv([lambda: gym.make("Hopper-v5")]), clip_obs=5.0)
     model = trained(name, env)

@@ -62,6 +62,7 @@ def torch_update(policy: SymphonyPolicy, batch: Batch, noise: torch.Tensor) -> N
     loss.total.backward()
     policy.optimizer.step()
     policy.update_target()
+    policy.update_average()
     policy.value_trace.copy_(loss.value_trace)
 
 

@@ -209,6 +209,30 @@ def test_interrupted_learning_resets_the_environments_it_left_in_mid_step() -> N
     model.learn(50, reset_num_timesteps=False)
 
 
+def test_noise_free_acting_is_the_averaged_actors(tmp_path: Path) -> None:
+    model = tiny("Hopper-v5", actor_average=0.1)
+    observation = np.linspace(-1, 1, 11, dtype=np.float32)[None]
+    expected = copy.deepcopy(model.policy.actor)
+    before = [p.clone() for p in model.policy.average.parameters()]
+    model.learn(80)
+    assert any(not torch.equal(p, q) for p, q in zip(before, model.policy.average.parameters(), strict=True))
+    # One more update by hand: average += 0.1 (actor - average).
+    average = [p.clone() for p in model.policy.average.parameters()]
+    model.update(model.replay_buffer.sample_batch(32))
+    pairs = zip(average, model.policy.actor.parameters(), model.policy.average.parameters(), strict=True)
+    for old, newest, now in pairs:
+        assert torch.allclose(now, old + 0.1 * (newest - old), atol=1e-6)
+    expected.load_state_dict(model.policy.average.state_dict())
+    with torch.no_grad():
+        action, scale, _ = expected(model.policy.normalized(torch.from_numpy(observation)))
+    assert np.allclose(model.predict(observation, deterministic=True)[0], torch.tanh(scale * action).numpy(), atol=1e-6)
+    model.save(tmp_path / "agent")
+    loaded = Symphony.load(tmp_path / "agent", device="cpu")
+    assert np.array_equal(
+        loaded.predict(observation, deterministic=True)[0], model.predict(observation, deterministic=True)[0]
+    )
+
+
 def test_a_copy_learns_on_its_own_to_the_same_bits() -> None:
     model = tiny("Hopper-v5").learn(80)
     twin = copy.deepcopy(model)
@@ -295,7 +319,7 @@ def test_deliberate_fall_zeroes_the_scaled_action_near_the_limit_and_only_in_tra
     assert not fallen[:20].any()  # exploration: never
     assert np.flatnonzero(fallen[20:40]).tolist() == [14, 15, 16, 17, 18, 19]  # steps 15..20 of 20: not < limit - 5
     assert np.array_equal(fallen[20:40], fallen[40:60])
-    model = tiny("CadenzaTestShort-v0")
+    model = tiny("CadenzaTestShort-v0", actor_average=0.0)
     strong_actor(model)
     assert all(abs(model.predict(np.array([float(i)]), deterministic=True)[0][0]) > 1.4 for i in range(20))
 
