@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from cadenza.agents.symphony.presets import resolve_config
 from cadenza.envs.errors import CadenzaError
 
 CONFIG = "config.json"
@@ -91,6 +92,8 @@ class RunFolder:
         """
         self.check_free()
         record = {"format": FORMAT, "settings": dataclasses.asdict(settings), **notes, **provenance()}
+        if settings.agent == "symphony":
+            record["preset_settings"] = resolve_config(settings.preset or "cpu", {}).to_dict()
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             self.best.mkdir(exist_ok=True)
@@ -119,10 +122,15 @@ class RunFolder:
         return dict(record)
 
     def read_settings(self) -> RunSettings:
-        """The settings the run was started with."""
+        """The settings the run was started with; where a preset has changed since, what it said then as overrides."""
+        record = self.read_record()
         try:
-            return RunSettings(**self.read_record()["settings"])
-        except (TypeError, KeyError) as error:
+            settings = RunSettings(**record["settings"])
+            then = record.get("preset_settings", {})
+            now = resolve_config(settings.preset or "cpu", {}).to_dict() if then else {}
+            changed = {name: value for name, value in then.items() if name != "summary" and now.get(name) != value}
+            return dataclasses.replace(settings, overrides={**changed, **settings.overrides})
+        except (TypeError, KeyError, ValueError) as error:
             raise CadenzaError(f"{self.config} holds settings that this version does not know: {error}.") from error
 
 
