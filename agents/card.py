@@ -249,7 +249,7 @@ def _velocity(result: dict[str, Any]) -> str:
 def _place(record: dict[str, Any]) -> str:
     """Machine, versions and commit in words."""
     machine, versions = record["machine"], record["versions"]
-    words = f"{machine['cores']} cores of {machine['processor']} ({machine['system']}); "
+    words = f"{machine['cores']} core{'s' * (machine['cores'] != 1)} of {machine['processor']} ({machine['system']}); "
     words += ", ".join(f"{name} {number}" for name, number in versions.items())
     return words + (f"; commit `{record['git_commit']}`" if record["git_commit"] else "")
 
