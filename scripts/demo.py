@@ -27,14 +27,14 @@ class Demo:
     Where a trained policy of the same robot ships (`cadenza list policies`), it is shown beside the new one.
 
     make demo
-    cadenza demo --steps 100000 --minutes 20
+    cadenza demo --minutes 20 --steps 400000
     """
 
     env: str = "cadenza/Humanoid-v0"
     """environment id"""
     preset: str = "demo"
     """Symphony's preset"""
-    steps: int = 40_000
+    steps: int = 150_000
     """environment steps"""
     minutes: float = 4.0
     """training ends after this much wall-clock even before --steps"""

@@ -129,3 +129,13 @@ def read_replay(path: Any, buffer: FadingReplayBuffer) -> None:
                     )
                 array[start:stop] = rows
         buffer.set_extra_state(json.loads(data["state"].tobytes().decode()))
+
+
+def generator_to_hex(generator: torch.Generator) -> str:
+    """A generator's state as JSON-able text."""
+    return generator.get_state().numpy().tobytes().hex()
+
+
+def restore_generator(generator: torch.Generator, state: str) -> None:
+    """Put a generator into a state of :func:`generator_to_hex`."""
+    generator.set_state(torch.from_numpy(np.frombuffer(bytes.fromhex(state), dtype=np.uint8).copy()))

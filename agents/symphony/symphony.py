@@ -377,16 +377,16 @@ class Symphony(OffPolicyAlgorithm):
     def get_extra_state(self) -> dict[str, Any]:
         """What a bit-exact continuation needs beside :meth:`get_parameters` and the replay buffer; JSON-able."""
         return {
-            "generator": _state_of(self.generator),
-            "critic_generator": _state_of(self.critic_generator),
+            "generator": storage.generator_to_hex(self.generator),
+            "critic_generator": storage.generator_to_hex(self.critic_generator),
             "episode_steps": self._episode_steps.tolist(),
         }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Restore :meth:`get_extra_state`."""
-        _restore(self.generator, state["generator"])
+        storage.restore_generator(self.generator, state["generator"])
         if "critic_generator" in state:  # agents of before there were two
-            _restore(self.critic_generator, state["critic_generator"])
+            storage.restore_generator(self.critic_generator, state["critic_generator"])
         self._episode_steps = np.asarray(state["episode_steps"], dtype=np.int64)
 
     def save(
@@ -472,14 +472,6 @@ class Symphony(OffPolicyAlgorithm):
     def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
         """Read a replay buffer written by :meth:`save_replay_buffer` into this agent's buffer."""
         storage.read_replay(path, self.replay_buffer)
-
-
-def _state_of(generator: torch.Generator) -> str:
-    return generator.get_state().numpy().tobytes().hex()
-
-
-def _restore(generator: torch.Generator, state: str) -> None:
-    generator.set_state(torch.from_numpy(np.frombuffer(bytes.fromhex(state), dtype=np.uint8).copy()))
 
 
 def _check_spaces(observation_space: spaces.Space, action_space: spaces.Space) -> None:
