@@ -1,7 +1,8 @@
 """The training loop of a run: learn, evaluate, checkpoint, and continue from where it was cut.
 
 Everything happens at the start of a rollout, where Stable-Baselines3's state is consistent: the last transition is
-stored and the updates it called for are done.
+stored and nothing is under way. (Where Symphony steps environments beside its updates, the update of that last
+transition is still to come; a resumed run makes it up.)
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def compiled() -> ModuleType | None:
 
 def block_forward(block: BlockWeights, x: Tensor) -> tuple[Tensor, Saved]:
     """x: (batch, in) -> (heads, batch, out), and what :func:`block_backward` needs."""
-    compute = _between if _compiles(x) is None else _between_compiled
+    compute = _between_compiled if _compiles(x) else _between
     y2, saved = compute(block, _each_head(x, block.weight1))
     return torch.baddbmm(block.bias3.unsqueeze(1), y2, block.weight3), saved
 
@@ -99,7 +99,7 @@ def block_backward(
         live: how many of the first input columns need a gradient.
     """
     grad_y2 = torch.bmm(grad_out, block.weight3.transpose(1, 2))
-    backward = _back_between if _compiles(x) is None else _back_between_compiled
+    backward = _back_between_compiled if _compiles(x) else _back_between
     grad_pre1, inner = backward(block, saved, grad_y2, learns)
     gradients: tuple[Tensor | None, ...] = (None,) * len(BlockWeights._fields)
     if learns:
@@ -118,8 +118,8 @@ def _each_head(x: Tensor, weight: Tensor) -> Tensor:
     return torch.mm(x, weight[0])[None] if heads == 1 else torch.bmm(x.unsqueeze(0).expand(heads, -1, -1), weight)
 
 
-def _compiles(x: Tensor) -> ModuleType | None:
-    return compiled() if x.dtype == torch.float32 and x.device.type == "cpu" else None
+def _compiles(x: Tensor) -> bool:
+    return x.dtype == torch.float32 and x.device.type == "cpu" and compiled() is not None
 
 
 # ---------------------------------------------------------------------- torch

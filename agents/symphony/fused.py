@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -97,7 +96,8 @@ class FusedUpdate:
     def act(self, obs: NDArray[Any], noise_std: float, active: Array | None) -> Array:
         """:meth:`SymphonyPolicy.act` for (envs, obs) of any number format: (envs, actions)."""
         acting = self._acting
-        if acting is None or acting.batch != len(obs):
+        moved = acting is not None and acting.address != self.policy.actor.net.weight1.data_ptr()
+        if acting is None or moved or acting.batch != len(obs):
             acting = self._acting = _Acting(self.policy, self.live, len(obs))
         return acting(obs, noise_std, active)
 
@@ -247,6 +247,7 @@ class _Acting:
         self.policy, self.config, self.batch, self.live = policy, policy.config, batch, live
         normalizer = policy.normalizer
         self.mean, self.inverse = normalizer.mean[:live].numpy(), normalizer.inverse_std[:live].numpy()
+        self.address = policy.actor.net.weight1.data_ptr()
         self.limit = normalizer.limit
         self.inputs = torch.empty(batch, live)
         self.inputs_np = self.inputs.numpy()
@@ -284,7 +285,9 @@ class _Block:
     """
 
     def __init__(self, module: FeedForward, x: Tensor, *, learns: bool, live: int):
-        self.kernels: Any = _kernels()
+        from cadenza.agents.symphony import kernels
+
+        self.kernels: Any = kernels
         self.learns, self.live = learns, live
         w = self.weights = _each(module.weights(), Tensor.detach)
         heads, hidden, outputs, batch = module.heads, module.hidden_size, module.out_size, len(x)
@@ -379,9 +382,3 @@ def _moments(
 def _each(block: BlockWeights, change: Callable[[Tensor], Tensor]) -> BlockWeights:
     values: list[Any] = [None if t is None else change(t) for t in block]
     return BlockWeights(*values)
-
-
-def _kernels() -> ModuleType:
-    found = compiled()
-    assert found is not None
-    return found

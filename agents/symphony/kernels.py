@@ -52,15 +52,16 @@ _T0, _T1, _T2, _T3, _T4, _T5, _T6, _T7 = (
 
 
 @_inline
-def _sine(r: Any) -> Any:
+def _sine_and_cosine(t: Any) -> Any:
+    turns = (t * _INVERSE_PI + _ROUND) - _ROUND
+    r = ((t - turns * _PI_1) - turns * _PI_2) - turns * _PI_3
+    half = turns * _f(0.5)
+    # -1 for an odd number of half turns.
+    sign = _f(1) - _f(4) * abs(half - ((half + _ROUND) - _ROUND))
     z = r * r
-    return r + r * z * (_S0 + z * (_S1 + z * (_S2 + z * (_S3 + z * _S4))))
-
-
-@_inline
-def _cosine(r: Any) -> Any:
-    z = r * r
-    return _f(1) + z * (_C0 + z * (_C1 + z * (_C2 + z * (_C3 + z * _C4))))
+    sine = r + r * z * (_S0 + z * (_S1 + z * (_S2 + z * (_S3 + z * _S4))))
+    cosine = _f(1) + z * (_C0 + z * (_C1 + z * (_C2 + z * (_C3 + z * _C4))))
+    return sign * sine, sign * cosine
 
 
 @_inline
@@ -82,12 +83,7 @@ def resine_forward(
         for i in range(B):
             for j in range(N):
                 t = (pre[k, i, j] + bias[k, j]) * inverse[k, j]
-                turns = (t * _INVERSE_PI + _ROUND) - _ROUND
-                r = ((t - turns * _PI_1) - turns * _PI_2) - turns * _PI_3
-                half = turns * _f(0.5)
-                # -1 for an odd number of half turns.
-                sign = _f(1) - _f(4) * abs(half - ((half + _ROUND) - _ROUND))
-                sine, cosine = sign * _sine(r), sign * _cosine(r)
+                sine, cosine = _sine_and_cosine(t)
                 gate = _f(0.5) + _f(0.5) * _small_tanh(_f(0.75) * sine)
                 y[k, i, j] = scale[k, j] * sine * gate
                 slope_at[k, i, j] = cosine * gate * (_f(1) + _f(1.5) * sine * (_f(1) - gate))
@@ -105,11 +101,7 @@ def resine_width_forward(
         for i in range(B):
             for j in range(N):
                 t = (pre[k, i, j] + bias[k, j]) * inverse[k, j]
-                turns = (t * _INVERSE_PI + _ROUND) - _ROUND
-                r = ((t - turns * _PI_1) - turns * _PI_2) - turns * _PI_3
-                half = turns * _f(0.5)
-                sign = _f(1) - _f(4) * abs(half - ((half + _ROUND) - _ROUND))
-                sine, cosine = sign * _sine(r), sign * _cosine(r)
+                sine, cosine = _sine_and_cosine(t)
                 # The slope has no bound: tanh of an eighth, then tanh 2u = 2 tanh u / (1 + tanh^2 u) three times.
                 u = min(max(_f(0.5) * slope[k, j] * sine, _f(-8.8)), _f(8.8))
                 h = _small_tanh(_f(0.125) * u)

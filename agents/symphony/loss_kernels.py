@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 _f = np.float32
 _fast: Any = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=True)
+_inline: Any = numba.njit(nogil=True, inline="always", error_model="numpy")
 # Infinities and NaN must come out as such, so that a diverged update is seen.
 _careful: Any = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "arcp", "reassoc", "nsz"})
 
@@ -176,6 +177,14 @@ def critic_loss(values: Array, target: Array, grad: Array) -> Any:
     return total * share
 
 
+@_inline
+def _moved(p: Any, g: Any, m: Any, v: Any, b1: Any, b2: Any, keep: Any, lr: Any, eps: Any) -> Any:
+    """Parameter and both moments after one step of AdamW without bias correction."""
+    m = b1 * m + (_f(1) - b1) * g
+    v = b2 * v + (_f(1) - b2) * g * g
+    return keep * p - lr * m / (np.sqrt(v) + eps), m, v
+
+
 @_fast
 def adamw(
     parameters: Any, gradients: Any, firsts: Any, seconds: Any,
@@ -186,12 +195,8 @@ def adamw(
     for part in range(len(parameters)):
         parameter, gradient, first, second = parameters[part], gradients[part], firsts[part], seconds[part]
         for i in range(parameter.size):
-            g = gradient[i]
-            m = b1 * first[i] + (_f(1) - b1) * g
-            v = b2 * second[i] + (_f(1) - b2) * g * g
-            first[i] = m
-            second[i] = v
-            parameter[i] = keep * parameter[i] - lr * m / (np.sqrt(v) + eps)
+            p, m, v = _moved(parameter[i], gradient[i], first[i], second[i], b1, b2, keep, lr, eps)
+            parameter[i], first[i], second[i] = p, m, v
 
 
 @_fast
@@ -205,11 +210,6 @@ def adamw_with_target(
         parameter, gradient, first, second = parameters[part], gradients[part], firsts[part], seconds[part]
         target = targets[part]
         for i in range(parameter.size):
-            g = gradient[i]
-            m = b1 * first[i] + (_f(1) - b1) * g
-            v = b2 * second[i] + (_f(1) - b2) * g * g
-            first[i] = m
-            second[i] = v
-            p = keep * parameter[i] - lr * m / (np.sqrt(v) + eps)
-            parameter[i] = p
+            p, m, v = _moved(parameter[i], gradient[i], first[i], second[i], b1, b2, keep, lr, eps)
+            parameter[i], first[i], second[i] = p, m, v
             target[i] += t * (p - target[i])

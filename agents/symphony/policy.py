@@ -305,7 +305,9 @@ class SymphonyPolicy(BasePolicy):
                 group["eps"] = group["eps"] * beta2 + 1e-8 * (1.0 - beta2)
 
     def set_training_mode(self, mode: bool) -> None:
-        if self.config.gradient_dropout == "none" and self.training == mode:
+        # Stable-Baselines3 switches twice per step, and without dropout nothing depends on it: walking through all
+        # modules would be a tenth of the step.
+        if self.config.gradient_dropout == "none":
             return
         self.train(mode)
         self.critic_target.eval()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -44,6 +46,28 @@ class Update:
 
 def measure_update(options: Update, *, table: bool = True) -> Record:
     """Updates on random transitions and bare matrix products in turns, in one process on the same threads."""
+    with _kernels(options.kernels):
+        return _measure(options, table)
+
+
+@contextmanager
+def _kernels(choice: str) -> Iterator[None]:
+    """What runs between the products, as ``CADENZA_KERNELS`` says it; the caller's choice comes back."""
+    from cadenza.agents.symphony.block import compiled
+
+    before = os.environ.get("CADENZA_KERNELS")
+    try:
+        if choice != "auto":
+            os.environ["CADENZA_KERNELS"] = choice
+            compiled.cache_clear()
+        yield
+    finally:
+        if choice != "auto":
+            os.environ.pop("CADENZA_KERNELS") if before is None else os.environ.update(CADENZA_KERNELS=before)
+            compiled.cache_clear()
+
+
+def _measure(options: Update, table: bool) -> Record:
     from cadenza.agents.symphony.presets import PRESETS
     from cadenza.envs.names import unknown_name
 
@@ -58,9 +82,6 @@ def measure_update(options: Update, *, table: bool = True) -> Record:
     from cadenza.agents.symphony.branches import Pair
     from cadenza.envs.registration import make_env
 
-    if options.kernels != "auto":
-        os.environ["CADENZA_KERNELS"] = options.kernels
-        compiled.cache_clear()
     if options.kernels == "compiled" and compiled() is None:
         raise CadenzaError("Numba is not installed, so there are no compiled kernels.", "pip install numba")
     batch_size = options.batch or PRESETS[options.preset].batch_size

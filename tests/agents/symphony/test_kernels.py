@@ -46,7 +46,7 @@ def test_block_is_no_worse_than_torch_in_float32(activation: str, heads: int, hi
         assert my_error <= 4 * theirs_error + 2e-6 * size
 
 
-def test_passes_hold_no_lock_and_write_what_they_say() -> None:
+def test_weighted_column_sum() -> None:
     kernels = compiled()
     assert kernels is not None
     x = np.arange(12, dtype=np.float32).reshape(2, 3, 2)
