@@ -306,7 +306,7 @@ class SymphonyPolicy(BasePolicy):
 
     def set_training_mode(self, mode: bool) -> None:
         # Stable-Baselines3 switches twice per step, and without dropout nothing depends on it: walking through all
-        # modules would be a tenth of the step.
+        # modules would cost more than acting does.
         if self.config.gradient_dropout == "none":
             return
         self.train(mode)
