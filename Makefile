@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long lint format types wheel check build bench clean
+.PHONY: help setup robots demo test test-long lint format types wheel check build bench clean
 
 help:
 	@echo "Cadenza: humanoids that learn on the computer you have."
@@ -17,6 +17,7 @@ help:
 	@echo
 	@echo "Use it"
 	@echo "  make setup       make or repair $(VENV) (done by every target; returns at once when nothing changed)"
+	@echo "  make robots      fetch the models of the robots that exist (91 MB, once; make test does it)"
 	@echo "  make bench       measure speed on this machine   (make bench ARGS=\"--help\")"
 	@echo "  $(BIN)/cadenza --help          train, evaluate, record, plot, export"
 	@echo
@@ -33,14 +34,18 @@ help:
 setup:
 	@bash scripts/setup.sh
 
+# Apollo is the sixth robot, which the page docs/add-a-robot.md adds and a test with it.
+robots: setup
+	@$(BIN)/cadenza robots fetch all apptronik_apollo
+
 demo: setup
 	$(BIN)/cadenza demo $(ARGS)
 
-test: setup
+test: robots
 	$(BIN)/python -m pytest $(ARGS)
 
 # -m "" lifts the default `-m "not slow"` of pyproject.toml.
-test-long: setup
+test-long: robots
 	$(BIN)/python -m pytest -m "" $(ARGS)
 
 lint: setup

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cadenza.agents.asymmetric import act_in
 from cadenza.agents.export import check_destination, export_bundle, move_into_place
 from cadenza.agents.runs.checkpoint import CheckpointStore
 from cadenza.agents.runs.evaluation import duration, evaluate
@@ -170,7 +171,7 @@ def _evaluation(
     env = make_env(bundle.manifest.env_id, **bundle.manifest.env_kwargs)
     began = time.perf_counter()
     try:
-        result = evaluate(bundle.act, env, episodes=episodes, seed=seed, progress=progress)
+        result = evaluate(act_in(bundle, env), env, episodes=episodes, seed=seed, progress=progress)
     finally:
         env.close()
     return {

@@ -2,7 +2,8 @@
 
 The deterministic acting path of Symphony, or of Stable-Baselines3's MlpPolicy actors, becomes one module that maps raw
 observations to actions in [-1, 1], with every normaliser inside. It is written as ONNX and safetensors, run by
-onnxruntime, and kept only if both give the same actions.
+onnxruntime, and kept only if both give the same actions. Where a part of the observation is for critics only
+(:mod:`cadenza.agents.asymmetric`), the bundle's policy reads the rest: its observation is what the robot measures.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.td3.policies import TD3Policy
 from torch import Tensor, nn
 
+from cadenza.agents.asymmetric import ATTRIBUTE
 from cadenza.controllers.bundle import (
     BUNDLE_FORMAT,
     MANIFEST_FILE,
@@ -87,7 +89,8 @@ def export_bundle(
         env_kwargs: its keyword arguments, as JSON values.
         agent: the algorithm, as the command line names it.
         preset: the algorithm's preset, where it has one.
-        observation_terms: names of the observation's parts, in order.
+        observation_terms: names of the parts of what the actor sees, in order. One name an entry of the whole
+            observation will do too.
         joint_order: names of the joints that the actions drive, in order.
         control_rate_hz: how often the policy acts.
         overwrite: replace a bundle that is already there. Anything that is not a bundle is never replaced.
@@ -105,6 +108,8 @@ def export_bundle(
     model.policy.set_training_mode(False)
     module = deterministic_module(model)
     observations = _parity_observations(module, observation_space)
+    if observation_terms is not None and len(observation_terms) == spaces.flatdim(model.observation_space):
+        observation_terms = observation_terms[: observations.shape[1]]
 
     temporary = destination.with_name(f".{destination.name}.{os.getpid()}.tmp")
     destination.parent.mkdir(parents=True, exist_ok=True)
@@ -149,6 +154,8 @@ def export_bundle(
 def deterministic_module(model: BaseAlgorithm) -> nn.Module:
     """``model``'s noise-free acting path: raw observations (batch, obs) -> actions (batch, actions) in [-1, 1].
 
+    The observations are those of its actor: where a part is for critics only, without that part.
+
     Raises:
         ExportError: a policy whose acting path is not known.
     """
@@ -171,7 +178,9 @@ def deterministic_module(model: BaseAlgorithm) -> nn.Module:
     normalize = model.get_vec_normalize_env()
     if normalize is not None and normalize.norm_obs:
         rms: Any = normalize.obs_rms
-        module = nn.Sequential(_VecNormalize(rms.mean, rms.var + normalize.epsilon, normalize.clip_obs), module)
+        seen = slice(_actor_size(model))
+        mean, variance = np.ravel(rms.mean)[seen], np.ravel(rms.var + normalize.epsilon)[seen]
+        module = nn.Sequential(_VecNormalize(mean, variance, normalize.clip_obs), module)
     return module.to(policy.device).eval()
 
 
@@ -218,15 +227,15 @@ class _VecNormalize(nn.Module):
     def __init__(self, mean: NDArray[Any], variance: NDArray[Any], limit: float):
         super().__init__()
         self.limit = limit
-        self.register_buffer("mean", torch.as_tensor(np.ravel(mean), dtype=torch.float32))
-        self.register_buffer("std", torch.as_tensor(np.sqrt(np.ravel(variance)), dtype=torch.float32))
+        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32))
+        self.register_buffer("std", torch.as_tensor(np.sqrt(variance), dtype=torch.float32))
 
     def forward(self, obs: Tensor) -> Tensor:
         return ((obs - self.mean) / self.std).clamp(-self.limit, self.limit)
 
 
 def _plain(extractor: nn.Module, policy: nn.Module) -> nn.Module:
-    """The features extractor of an MlpPolicy, which only flattens."""
+    """The features extractor of an MlpPolicy, which only flattens; of one that cuts too, for what it would keep."""
     if not isinstance(extractor, FlattenExtractor):
         raise ExportError(
             f"{type(policy).__name__} reads through {type(extractor).__name__}, which cannot be exported.",
@@ -235,7 +244,13 @@ def _plain(extractor: nn.Module, policy: nn.Module) -> nn.Module:
     return extractor.flatten
 
 
+def _actor_size(model: BaseAlgorithm) -> int | None:
+    size: int | None = getattr(model.policy, ATTRIBUTE, None)
+    return size
+
+
 def _check_spaces(model: BaseAlgorithm) -> tuple[spaces.Box, spaces.Box]:
+    """The part of the observation space that the actor sees, and the action space."""
     observation_space, action_space = model.observation_space, model.action_space
     if not (isinstance(observation_space, spaces.Box) and np.issubdtype(observation_space.dtype, np.floating)):
         raise ExportError(
@@ -246,6 +261,10 @@ def _check_spaces(model: BaseAlgorithm) -> tuple[spaces.Box, spaces.Box]:
         raise ExportError(
             f"A bundle's policy gives bounded continuous actions; this one's action space is {action_space}."
         )
+    size = _actor_size(model)
+    if size is not None:
+        low, high = observation_space.low[:size], observation_space.high[:size]
+        observation_space = spaces.Box(low, high, dtype=observation_space.dtype.type)
     return observation_space, action_space
 
 

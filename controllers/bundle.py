@@ -32,7 +32,11 @@ class BundleError(CadenzaError):
 
 @dataclass(frozen=True)
 class BundleManifest:
-    """What a bundle's policy was trained for; the content of ``manifest.json``."""
+    """What a bundle's policy was trained for; the content of ``manifest.json``.
+
+    ``observation_size`` and what else is said of the observation is what the policy reads. Where the environment shows
+    its critics more (``actor_observation_size``), these are the leading entries of its observation.
+    """
 
     format: str
     cadenza_version: str
@@ -166,7 +170,7 @@ class PolicyBundle:
             raise BundleError(
                 f"The observation has shape {array.shape}; this policy reads {shape} or a batch {('batch', *shape)}.",
                 f"It was trained in {self.manifest.env_id} with env_kwargs {self.manifest.env_kwargs}; "
-                "use that environment.",
+                "use that environment, and of its observation what its actor sees.",
             )
         if not np.isfinite(array).all():
             bad = np.unique(np.argwhere(~np.isfinite(array.reshape(-1, self.manifest.observation_size)))[:, 1])

@@ -9,21 +9,39 @@ Gymnasium 1 no longer looks for entry points, so that one of these comes first::
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cadenza.envs.errors import CadenzaError
+from cadenza.envs.legged.tasks import TASKS
 from cadenza.envs.names import UnknownNameError, unknown_name
+from cadenza.robots import humanoid_names, load_humanoid
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import gymnasium as gym
+    from stable_baselines3.common.vec_env import VecEnv
+
+    from cadenza.robots.description import LeggedRobot
+
+
+def legged_ids() -> dict[str, tuple[LeggedRobot, str]]:
+    """Every robot at every task: id -> robot and name of the task."""
+    robots = [load_humanoid(name) for name in humanoid_names()]
+    return {f"cadenza/{robot.prefix}{TASKS[task][0]}-v0": (robot, task) for robot in robots for task in TASKS}
+
 
 ENVIRONMENTS: dict[str, str] = {
     "cadenza/Humanoid-v0": "Gymnasium's Humanoid-v5 with actions in [-1, 1] scaled to the motors' range",
     "cadenza/HumanoidPaper-v0": "Humanoid-v4 as Symphony's paper drives it: actions in [-1, 1] clamped by the motors",
+    **{env_id: f"{robot.title} {TASKS[task][2]}" for env_id, (robot, task) in legged_ids().items()},
 }
 """Our environments: id -> one-line summary."""
 
 MAX_EPISODE_STEPS = 1000
+EPISODE_S = {"get_up": 10.0}
+"""Of the legged tasks whose episodes do not last 20 s."""
 
 _ENTRY_POINTS = {
     "cadenza/Humanoid-v0": "cadenza.envs.humanoid:Humanoid",
@@ -35,9 +53,40 @@ def register_environments() -> None:
     """Tell Gymnasium about :data:`ENVIRONMENTS`; calling it again changes nothing."""
     from gymnasium.envs.registration import register, registry
 
-    for env_id in ENVIRONMENTS:
+    for env_id, entry_point in _ENTRY_POINTS.items():
         if env_id not in registry:
-            register(env_id, entry_point=_ENTRY_POINTS[env_id], max_episode_steps=MAX_EPISODE_STEPS)
+            register(env_id, entry_point=entry_point, max_episode_steps=MAX_EPISODE_STEPS)
+    for env_id, (robot, task) in legged_ids().items():
+        if env_id not in registry:
+            register(
+                env_id,
+                entry_point="cadenza.envs.legged.single:LeggedEnv",
+                max_episode_steps=legged_steps(task, {}),
+                kwargs={"robot": robot.name, "task": task},
+            )
+
+
+def legged_steps(task: str, settings: Mapping[str, Any]) -> int:
+    """Length of an episode of a legged task, in control steps."""
+    episode_s = settings.get("episode_s", EPISODE_S.get(task, 20.0))
+    return round(float(episode_s) / float(settings.get("control_dt_s", 0.02)))
+
+
+def make_vec_env(env_id: str, n: int, *, dump_path: Path | None = None, **kwargs: Any) -> VecEnv | None:
+    """n copies of one of our legged tasks, stepped together on MuJoCo's batch; None for any other id.
+
+    Args:
+        env_id: e.g. ``cadenza/OP3Walk-v0``.
+        n: copies.
+        dump_path: gets the last states before numbers are no longer finite.
+        kwargs: settings of the task, as for :func:`make_env`.
+    """
+    if env_id not in (found := legged_ids()):
+        return None
+    from cadenza.envs.legged.vectorized import LeggedVecEnv
+
+    robot, task = found[env_id]
+    return LeggedVecEnv(robot.name, task, n, env_id=env_id, dump_path=dump_path, **kwargs)
 
 
 def make_env(env_id: str, *, render_mode: str | None = None, **kwargs: Any) -> gym.Env:
@@ -58,6 +107,8 @@ def make_env(env_id: str, *, render_mode: str | None = None, **kwargs: Any) -> g
     try:
         if render_mode is not None:  # else left out: an environment that cannot render need not know the argument
             kwargs["render_mode"] = render_mode
+        if env_id in (legged := legged_ids()):
+            kwargs["max_episode_steps"] = legged_steps(legged[env_id][1], kwargs)
         return gym.make(env_id, **kwargs)
     except (gym.error.UnregisteredEnv, gym.error.DeprecatedEnv) as error:
         raise _unknown(env_id) from error

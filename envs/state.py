@@ -4,6 +4,9 @@ What is saved: every wrapper's and the environment's plain attributes (counters,
 for MuJoCo, every array of ``mjData`` whose size the model fixes. Derived quantities are among them on purpose: after
 ``mj_step`` they belong to an earlier state than ``qpos``, and Gymnasium's tasks observe and reward them as they are.
 
+An environment that keeps state in objects of its own offers ``get_extra_state()`` and ``set_extra_state(state)``, in
+plain values and arrays.
+
 What is not: spaces (with their generators), the model, renderers, and objects of other libraries, such as a Box2D
 world; an environment that keeps its physics there does not resume exactly.
 
@@ -17,7 +20,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import mujoco
@@ -59,10 +62,13 @@ def get_env_state(env: gym.Env) -> dict[str, Any]:
             if name in NOT_STATE:
                 continue
             try:
-                attributes[name] = _encode(value)
+                attributes[name] = encode_plain(value)
             except _NotPlainError:
                 left_out.append(name)
-        layers.append({"class": type(layer).__name__, "attributes": attributes, "left_out": left_out})
+        entry = {"class": type(layer).__name__, "attributes": attributes, "left_out": left_out}
+        if hasattr(layer, "get_extra_state") and not isinstance(layer, gym.Wrapper):
+            entry["extra"] = encode_plain(layer.get_extra_state())
+        layers.append(entry)
     data = _mujoco_data(env)
     return {"layers": layers, "mujoco": None if data is None else _get_data(data)}
 
@@ -87,6 +93,8 @@ def set_env_state(env: gym.Env, state: dict[str, Any]) -> None:
         _set_data(data, state["mujoco"])
     for layer, entry in zip(layers, state["layers"], strict=True):
         _set_attributes(layer, entry)
+        if "extra" in entry:
+            cast(Any, layer).set_extra_state(decode_plain(entry["extra"]))
 
 
 def _layers(env: gym.Env) -> Iterator[gym.Env]:
@@ -120,7 +128,7 @@ def _set_attributes(layer: gym.Env, entry: dict[str, Any]) -> None:
         current = getattr(layer, name, None)
         if not _is_plain(current):
             continue  # a live object, e.g. a window, where the saved environment had None
-        value = _decode(encoded)
+        value = decode_plain(encoded)
         if isinstance(current, np.ndarray) and current.base is not None and _fits(current, value):
             current[...] = value  # a view, perhaps into mjData: it must go on being one
         else:
@@ -139,7 +147,7 @@ class _NotPlainError(Exception):
     """The value holds something that is neither a plain value nor a random generator."""
 
 
-def _encode(value: Any, depth: int = 0) -> Any:
+def encode_plain(value: Any, depth: int = 0) -> Any:
     """``value`` with every type that JSON does not know as a dict with :data:`TYPE_KEY`."""
     kind = type(value)
     if depth > MAX_DEPTH:
@@ -151,46 +159,46 @@ def _encode(value: Any, depth: int = 0) -> Any:
     if isinstance(value, np.generic) and value.dtype.kind in "biufc":
         return {TYPE_KEY: "scalar", "value": np.array(value)}
     if kind is np.random.Generator:
-        return {TYPE_KEY: "generator", "state": _encode(value.bit_generator.state, depth + 1)}
+        return {TYPE_KEY: "generator", "state": encode_plain(value.bit_generator.state, depth + 1)}
     if kind is list:
-        return [_encode(item, depth + 1) for item in value]
+        return [encode_plain(item, depth + 1) for item in value]
     if kind is tuple:
-        return {TYPE_KEY: "tuple", "items": [_encode(item, depth + 1) for item in value]}
+        return {TYPE_KEY: "tuple", "items": [encode_plain(item, depth + 1) for item in value]}
     if kind is deque:
-        return {TYPE_KEY: "deque", "items": [_encode(item, depth + 1) for item in value], "maxlen": value.maxlen}
+        return {TYPE_KEY: "deque", "items": [encode_plain(item, depth + 1) for item in value], "maxlen": value.maxlen}
     if kind is dict:
-        items = [[_encode(key, depth + 1), _encode(item, depth + 1)] for key, item in value.items()]
+        items = [[encode_plain(key, depth + 1), encode_plain(item, depth + 1)] for key, item in value.items()]
         return {TYPE_KEY: "dict", "items": items}
     raise _NotPlainError
 
 
 def _is_plain(value: Any) -> bool:
     try:
-        _encode(value)
+        encode_plain(value)
     except _NotPlainError:
         return False
     return True
 
 
-def _decode(encoded: Any) -> Any:
-    """The inverse of :func:`_encode`; arrays are copies."""
+def decode_plain(encoded: Any) -> Any:
+    """The inverse of :func:`encode_plain`; arrays are copies."""
     if isinstance(encoded, np.ndarray):
         return encoded.copy()
     if isinstance(encoded, list):
-        return [_decode(item) for item in encoded]
+        return [decode_plain(item) for item in encoded]
     if not isinstance(encoded, dict):
         return encoded
     kind = encoded[TYPE_KEY]
     if kind == "scalar":
         return encoded["value"][()]
     if kind == "generator":
-        return _decode_generator(_decode(encoded["state"]))
+        return _decode_generator(decode_plain(encoded["state"]))
     if kind == "tuple":
-        return tuple(_decode(item) for item in encoded["items"])
+        return tuple(decode_plain(item) for item in encoded["items"])
     if kind == "deque":
-        return deque((_decode(item) for item in encoded["items"]), maxlen=encoded["maxlen"])
+        return deque((decode_plain(item) for item in encoded["items"]), maxlen=encoded["maxlen"])
     if kind == "dict":
-        return {_decode(key): _decode(item) for key, item in encoded["items"]}
+        return {decode_plain(key): decode_plain(item) for key, item in encoded["items"]}
     raise EnvStateError(f"The saved state holds a value of unknown type {kind!r}.", "Was it saved by a newer Cadenza?")
 
 

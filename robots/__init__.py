@@ -1,9 +1,19 @@
-"""Robots as data: each is a module with one joint table and ``build_spec()``. Importing this loads no MuJoCo."""
+"""Robots as data. Importing this loads no MuJoCo.
+
+Humanoids that exist are one file each in ``robots/humanoids/`` and are found there; Gymnasium's, which does not exist,
+is the module ``gym_humanoid``.
+"""
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Protocol, cast
+
+from cadenza.robots.description import LeggedRobot
+from cadenza.robots.errors import CadenzaError
+from cadenza.robots.names import unknown_name
 
 if TYPE_CHECKING:
     import mujoco
@@ -13,11 +23,11 @@ if TYPE_CHECKING:
 ROBOTS: dict[str, str] = {
     "gym_humanoid": "Gymnasium's humanoid: 17 torque motors, 42 kg, capsules and spheres",
 }
-"""Name -> one-line summary; the name is that of the module in this package."""
+"""Benchmark robots: name -> one-line summary; the name is that of the module in this package."""
 
 
 class Robot(Protocol):
-    """What a robot's module offers."""
+    """What a benchmark robot's module offers."""
 
     @property
     def JOINTS(self) -> tuple[Joint, ...]:
@@ -40,3 +50,32 @@ def load(name: str) -> Robot:
     if name not in ROBOTS:
         raise ValueError(f"There is no robot named {name!r}; there are: {', '.join(ROBOTS)}.")
     return cast(Robot, import_module(f"cadenza.robots.{name}"))
+
+
+def humanoid_names() -> tuple[str, ...]:
+    """Names of the humanoids: those of the files in ``robots/humanoids/``, sorted. Imports none of them.
+
+    A folder elsewhere that is appended to ``cadenza.robots.humanoids.__path__`` is searched too.
+    """
+    from cadenza.robots import humanoids
+
+    return tuple(sorted(found.name for found in iter_modules(humanoids.__path__) if not found.name.startswith("_")))
+
+
+@cache
+def load_humanoid(name: str) -> LeggedRobot:
+    """The humanoid of that name, e.g. ``op3``. Loads no MuJoCo.
+
+    Raises:
+        UnknownNameError: there is none; the advice names the nearest.
+        CadenzaError: its file defines no ``ROBOT``, or one of another name.
+    """
+    if name not in humanoid_names():
+        raise unknown_name("robot", name, humanoid_names(), see="cadenza list robots")
+    robot = getattr(import_module(f"cadenza.robots.humanoids.{name}"), "ROBOT", None)
+    if not isinstance(robot, LeggedRobot) or robot.name != name:
+        raise CadenzaError(
+            f"robots/humanoids/{name}.py does not define ROBOT, a LeggedRobot named {name!r}.",
+            "docs/add-a-robot.md shows a complete file.",
+        )
+    return robot

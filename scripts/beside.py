@@ -67,6 +67,7 @@ def invite(env_id: str, episodes: int, seed: int) -> Star | None:
     Raises:
         CadenzaError: a shipped policy is damaged.
     """
+    from cadenza.agents.asymmetric import act_in
     from cadenza.agents.runs.evaluation import evaluate
     from cadenza.controllers.bundle import PolicyBundle
     from cadenza.envs.registration import make_env
@@ -80,7 +81,7 @@ def invite(env_id: str, episodes: int, seed: int) -> Star | None:
     bundle = PolicyBundle.load(policy.path)
     env = _stage_of(policy)
     try:
-        return Star(policy, bundle, evaluate(bundle.act, env, episodes=episodes, seed=seed))
+        return Star(policy, bundle, evaluate(act_in(bundle, env), env, episodes=episodes, seed=seed))
     finally:
         env.close()
 
@@ -97,6 +98,7 @@ def film_beside(path: Path, env_id: str, fresh: Any, trained: str, after: Evalua
         star: the shipped policy.
         seed: of the filmed episode.
     """
+    from cadenza.agents.asymmetric import act_in
     from cadenza.envs.registration import make_env
     from cadenza.envs.rendering.filming import Panel, film_side_by_side
 
@@ -105,7 +107,7 @@ def film_beside(path: Path, env_id: str, fresh: Any, trained: str, after: Evalua
     try:
         panels = [
             Panel(ours, envs[0], fresh, _notes(after)),
-            Panel(theirs, envs[1], star.bundle.act, _notes(star.evaluation)),
+            Panel(theirs, envs[1], act_in(star.bundle, envs[1]), _notes(star.evaluation)),
         ]
         film_side_by_side(panels, path, seed=seed, max_steps=FILM_STEPS)
     finally:

@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
     from rich.progress import Progress
 
     from cadenza.agents.runs.evaluation import evaluate
-    from cadenza.agents.runs.policies import check_fits, open_policy
+    from cadenza.agents.runs.policies import act_on, check_fits, open_policy
     from cadenza.agents.runs.settings import provenance
     from cadenza.envs.registration import make_env
 
@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> int:
     with Progress(console=out, transient=True, disable=not out.is_terminal) as bar:
         task = bar.add_task("playing", total=options.episodes)
         result = evaluate(
-            policy.act,
+            act_on(policy, env),
             env,
             episodes=options.episodes,
             seed=options.seed,

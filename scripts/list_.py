@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -69,9 +70,46 @@ def _presets() -> None:
 
 
 def _robots() -> None:
-    from cadenza.robots import ROBOTS
+    """Humanoids as a table, then what else there is."""
+    from collections import Counter
 
-    _section("Robots", ROBOTS)
+    from cadenza.robots import ROBOTS, humanoid_names, load_humanoid
+    from cadenza.robots.menagerie import is_fetched
+
+    rows = [("name", "robot", "dof", "mass", "licence", "model (MuJoCo Menagerie)", "motors")]
+    missing = False
+    for name in humanoid_names():
+        robot = load_humanoid(name)
+        motors = Counter(joint.motor for joint in robot.joints)
+        fetched = is_fetched(robot.menagerie)
+        missing = missing or not fetched
+        rows.append(
+            (
+                name,
+                robot.title,
+                f"{len(robot.joints)}",
+                f"{robot.mass_kg:.1f} kg",
+                robot.licence,
+                robot.menagerie + ("" if fetched else " (not fetched)"),
+                ", ".join(f"{count} {motor}" for motor, count in motors.items()),
+            )
+        )
+    out.print("[bold]Robots[/]")
+    _table(rows, right=(2, 3))
+    if missing:
+        out.print("  What is not fetched: `cadenza robots fetch` brings it to this computer.")
+    out.print()
+    _section("Benchmark robots", ROBOTS)
+
+
+def _table(rows: Sequence[tuple[str, ...]], right: tuple[int, ...]) -> None:
+    """Columns as wide as their widest cell; those of ``right`` are set flush right."""
+    from rich.markup import escape
+
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        out.print(escape("  " + "  ".join(cells)).rstrip())
 
 
 def _policies() -> None:
@@ -95,9 +133,5 @@ def _policies() -> None:
             spread = f"{result['return_mean']:,.0f} ± {result['return_std']:,.0f}"
             figures = (spread, f"{result['n']}", "-" if velocity is None else f"{velocity:.2f} m/s")
         rows.append((policy.name, policy.manifest.env_id, *figures, f"{policy.size_bytes / 1e6:.1f} MB"))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        name, env, *numbers = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        right = [cell.strip().rjust(width) for cell, width in zip(numbers, widths[2:], strict=True)]
-        out.print(escape("  " + "  ".join([name, env, *right])))
+    _table(rows, right=tuple(range(2, len(rows[0]))))
     out.print()

@@ -14,6 +14,7 @@ from cadenza.scripts.console import err, escape, out, report
 
 COMMANDS = {
     "list": "what there is: environments, agents, presets, robots, shipped policies",
+    "robots": "fetch the models of the robots (cadenza robots fetch)",
     "train": "train an agent from scratch, or continue a run",
     "evaluate": "play noise-free episodes; return with interval, length, forward velocity",
     "record": "film a policy as an H.264 video",

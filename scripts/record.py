@@ -124,10 +124,11 @@ def _cast(options: Record) -> tuple[Any, Any, str]:
         import torch
 
         torch.set_num_threads(1)
-        from cadenza.agents.runs.policies import open_policy
+        from cadenza.agents.runs.policies import act_on, open_policy
 
         opened = open_policy(options.source, options.which)
-        return _stage(opened.env_id, opened.env_kwargs), opened.act, opened.label
+        env = _stage(opened.env_id, opened.env_kwargs)
+        return env, act_on(opened, env), opened.label
     assert options.env is not None
     env = _stage(options.env, {})
     policy = options.policy or "random"

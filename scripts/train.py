@@ -49,7 +49,11 @@ class Train:
     evaluate_episodes: int = 5
     """episodes of each evaluation during training"""
     n_envs: int = 1
-    """environments stepped in turn"""
+    """environments: legged robots are stepped together on MuJoCo's batch, others in turn"""
+    randomised: bool = False
+    """train with domain randomisation and pushes (legged robots); evaluations stay nominal"""
+    env_set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
+    """settings of the environment, e.g. --env-set terrain=rough history=3"""
     device: str = "cpu"
     """torch device: cpu, cuda, ..."""
     torch_threads: int | Literal["auto"] = "auto"
@@ -101,6 +105,8 @@ def _train(options: Train, agent: str, env_id: str, limit: float | None) -> int:
         evaluate_episodes=options.evaluate_episodes,
         checkpoint_every=options.checkpoint_every,
         overrides=settings_from(options.set),
+        env_kwargs=settings_from(options.env_set),
+        training_kwargs={"randomised": True} if options.randomised else {},
     )
     name = "-".join([agent, env_id.rsplit("/", 1)[-1], *([preset] if preset else []), f"s{options.seed}"])
     run = options.run or Path("runs") / f"{name}-{time.strftime('%m%d-%H%M%S')}"

@@ -25,6 +25,15 @@ AGENTS: dict[str, tuple[str, str, str]] = {
 }
 """Name -> module, class, summary."""
 
+ASYMMETRIC_POLICIES: dict[str, tuple[str, str]] = {
+    "sac": ("cadenza.agents.asymmetric_policies", "AsymmetricSACPolicy"),
+    "td3": ("cadenza.agents.asymmetric_policies", "AsymmetricTD3Policy"),
+    "ppo": ("cadenza.agents.asymmetric_policies", "AsymmetricActorCriticPolicy"),
+    "tqc": ("cadenza.agents.asymmetric_contrib", "AsymmetricTQCPolicy"),
+    "crossq": ("cadenza.agents.asymmetric_contrib", "AsymmetricCrossQPolicy"),
+}
+"""Name -> module and class of what takes MlpPolicy's place where a part of the observation is for critics only."""
+
 
 def agent_class(name: str) -> type[BaseAlgorithm]:
     """The Stable-Baselines3 class behind a name.
@@ -72,10 +81,15 @@ def check_settings(settings: RunSettings) -> None:
 def build_model(settings: RunSettings, env: Any, **extra: Any) -> BaseAlgorithm:
     """A fresh, seeded model; ``extra`` overrides the settings' overrides.
 
+    Where ``env`` has an ``actor_observation_size``, the actor sees that many leading entries of its observation.
+
     Raises:
-        CadenzaError: an observation or action space that the algorithm cannot use.
+        CadenzaError: an observation or action space that the algorithm cannot use, or no policy whose actor sees less
+            than its critics.
     """
     from gymnasium import spaces
+
+    from cadenza.agents.asymmetric import ATTRIBUTE, actor_observation_size
 
     cls: Any = agent_class(settings.agent)
     if not isinstance(env.action_space, spaces.Box):
@@ -93,11 +107,27 @@ def build_model(settings: RunSettings, env: Any, **extra: Any) -> BaseAlgorithm:
     arguments = {"seed": settings.seed, "device": settings.device, "verbose": 0, **overrides, **extra}
     if settings.agent == "symphony":
         arguments["preset"] = settings.preset or "cpu"
+    policy: Any = "MlpPolicy"
+    measured = actor_observation_size(env)
+    if measured is not None and settings.agent != "symphony":  # which reads it itself
+        policy = _asymmetric_policy(settings.agent)
+        arguments["policy_kwargs"] = {**(arguments.get("policy_kwargs") or {}), ATTRIBUTE: measured}
     try:
-        model: BaseAlgorithm = cls("MlpPolicy", env, **arguments)
+        model: BaseAlgorithm = cls(policy, env, **arguments)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise CadenzaError(f"{settings.agent} cannot be built with these settings: {error}") from error
     return model
+
+
+def _asymmetric_policy(agent: str) -> Any:
+    if agent not in ASYMMETRIC_POLICIES:
+        raise CadenzaError(
+            f"{agent} has no policy whose actor sees less than its critics, which this environment asks for "
+            "(actor_observation_size).",
+            f"Agents that have: symphony, {', '.join(ASYMMETRIC_POLICIES)}.",
+        )
+    module, name = ASYMMETRIC_POLICIES[agent]
+    return getattr(import_module(module), name)
 
 
 def _built(overrides: dict[str, Any], actions: Any) -> dict[str, Any]:

@@ -29,7 +29,14 @@ from stable_baselines3.common.save_util import recursive_getattr
 from cadenza.agents.runs.normalizing import statistics, take_statistics
 from cadenza.agents.runs.settings import write_bytes, write_json
 from cadenza.envs.errors import CadenzaError
-from cadenza.envs.state import flatten_state, get_env_state, set_env_state, unflatten_state
+from cadenza.envs.state import (
+    decode_plain,
+    encode_plain,
+    flatten_state,
+    get_env_state,
+    set_env_state,
+    unflatten_state,
+)
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
@@ -311,7 +318,7 @@ def _model_state(model: Any) -> dict[str, Any]:
         "last_obs": model._last_obs,
         "last_episode_starts": model._last_episode_starts,
         "episodes": [{key: float(value) for key, value in info.items()} for info in model.ep_info_buffer],
-        "envs": [get_env_state(env) for env in _venv(model).envs],
+        **_env_states(_venv(model)),
         "action_space": model.action_space.np_random.bit_generator.state,
         "torch": torch.get_rng_state().numpy(),
         "numpy": numpy_state,
@@ -323,20 +330,33 @@ def _model_state(model: Any) -> dict[str, Any]:
     return state
 
 
+def _env_states(venv: Any) -> dict[str, Any]:
+    """Of each environment, or of all at once where they are stepped together."""
+    if hasattr(venv.unwrapped, "get_state"):
+        return {"envs": [], "batch": encode_plain(venv.unwrapped.get_state())}
+    return {"envs": [get_env_state(env) for env in venv.envs]}
+
+
+def _set_env_states(venv: Any, state: dict[str, Any]) -> None:
+    if "batch" in state:
+        venv.unwrapped.set_state(decode_plain(state["batch"]))
+        return
+    if len(venv.envs) != len(state["envs"]):
+        raise CadenzaError(f"The checkpoint has {len(state['envs'])} environments, this run {len(venv.envs)}.")
+    for env, env_state in zip(venv.envs, state["envs"], strict=True):
+        env.reset()
+        set_env_state(env, env_state)
+
+
 def _set_model_state(model: Any, state: dict[str, Any]) -> None:
     for name, value in state["counters"].items():
         setattr(model, name, value)
-    envs = _venv(model).envs
-    if len(envs) != len(state["envs"]):
-        raise CadenzaError(f"The checkpoint has {len(state['envs'])} environments, this run {len(envs)}.")
     model._last_obs = state["last_obs"]
     model._last_episode_starts = state["last_episode_starts"]
     # Stable-Baselines3 makes these two in a learn() that starts anew.
     model.ep_info_buffer = deque(state["episodes"], maxlen=model._stats_window_size)
     model.ep_success_buffer = deque(maxlen=model._stats_window_size)
-    for env, env_state in zip(envs, state["envs"], strict=True):
-        env.reset()
-        set_env_state(env, env_state)
+    _set_env_states(_venv(model), state)
     model.action_space.np_random.bit_generator.state = state["action_space"]
     for name, tensor in _loose_tensors(model).items():
         if name in state.get("tensors", {}):  # not in runs of before

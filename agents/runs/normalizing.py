@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from cadenza.agents.runs.settings import RunSettings
 from cadenza.envs.errors import CadenzaError
@@ -16,7 +16,7 @@ from cadenza.envs.errors import CadenzaError
 _PREFIX = "vec_normalize."
 
 
-def normalized(envs: DummyVecEnv, settings: RunSettings) -> VecNormalize:
+def normalized(envs: VecEnv, settings: RunSettings) -> VecNormalize:
     """Observations by running mean and deviation, rewards by the deviation of the discounted return.
 
     The discount is the algorithm's own, as rl-baselines3-zoo sets it (``rl_zoo3/exp_manager.py``).

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from cadenza.agents.asymmetric import act_in, actor_observation_size
 from cadenza.agents.runs.catalogue import build_model
 from cadenza.agents.runs.checkpoint import UNREADABLE, CheckpointStore
 from cadenza.agents.runs.normalizing import normalized, statistics, take_statistics
@@ -23,6 +24,9 @@ from cadenza.agents.runs.settings import CONFIG, RunFolder, write_bytes, write_j
 from cadenza.controllers.shipped import locate, naming_advice
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.registration import make_env
+
+if TYPE_CHECKING:
+    from cadenza.controllers.bundle import PolicyBundle
 
 Which = Literal["best", "last"]
 _WEIGHTS = "policy.pt"
@@ -34,7 +38,8 @@ class OpenedPolicy:
     """A policy ready to act, and the task it was trained on."""
 
     act: Callable[[NDArray[Any]], NDArray[Any]]
-    """Observation -> noise-free action in the environment's action space."""
+    """Observation -> noise-free action in the environment's action space. A bundle's wants what the actor may see, a
+    model's the whole observation: :func:`act_on` gives either what it wants."""
     env_id: str
     env_kwargs: dict[str, Any]
     label: str
@@ -42,6 +47,8 @@ class OpenedPolicy:
     step: int
     model: BaseAlgorithm | None
     """None for a bundle."""
+    bundle: PolicyBundle | None = None
+    """None for a model."""
 
 
 def act_of(model: BaseAlgorithm) -> Callable[[NDArray[Any]], NDArray[Any]]:
@@ -76,7 +83,9 @@ def open_policy(path: str | Path, which: Which = "best", device: str = "cpu") ->
         bundle = PolicyBundle.load(path)
         manifest = bundle.manifest
         label = f"{shipped or manifest.agent}, {manifest.num_timesteps:,} steps"
-        return OpenedPolicy(bundle.act, manifest.env_id, manifest.env_kwargs, label, manifest.num_timesteps, None)
+        return OpenedPolicy(
+            bundle.act, manifest.env_id, manifest.env_kwargs, label, manifest.num_timesteps, None, bundle
+        )
     if not (path / CONFIG).is_file():
         raise CadenzaError(
             f"{path} is neither a run nor a policy bundle.",
@@ -136,11 +145,23 @@ def _mismatch(place: Path, error: Exception) -> CadenzaError:
     )
 
 
+def act_on(policy: OpenedPolicy, env: Any) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """``policy.act`` for the whole observations of ``env``: a bundle gets of them what the actor may see.
+
+    Raises:
+        CadenzaError: a bundle that reads something else than the actor sees in ``env``.
+    """
+    return policy.act if policy.bundle is None else act_in(policy.bundle, env)
+
+
 def check_fits(policy: OpenedPolicy, env: Any, env_id: str) -> None:
-    """Raise CadenzaError where ``env`` has other spaces than the policy was trained on."""
+    """Raise CadenzaError where ``env`` has other spaces than the policy was trained on, or another part is hidden.
+
+    Of a bundle the observations are :func:`act_on`'s to check: what is hidden from it may be missing altogether.
+    """
     trained = make_env(policy.env_id, **policy.env_kwargs)
     try:
-        for kind in ("observation_space", "action_space"):
+        for kind in ("action_space",) if policy.bundle else ("observation_space", "action_space"):
             ours, theirs = getattr(trained, kind), getattr(env, kind)
             if ours.shape != theirs.shape:
                 raise CadenzaError(
@@ -148,5 +169,13 @@ def check_fits(policy: OpenedPolicy, env: Any, env_id: str) -> None:
                     f"{ours.shape}; {env_id} has {theirs.shape}.",
                     "Choose an environment with the same spaces.",
                 )
+        before, here = actor_observation_size(trained), actor_observation_size(env)
+        if before != here and policy.bundle is None:
+            whole = env.observation_space.shape[0]
+            raise CadenzaError(
+                f"The actor of {policy.env_id}, on which the policy was trained, sees {before or whole} of {whole} "
+                f"entries of the observation; that of {env_id} sees {here or whole}.",
+                "Choose an environment whose actor sees the same.",
+            )
     finally:
         trained.close()

@@ -50,6 +50,9 @@ class RunSettings:
     overrides: dict[str, Any] = field(default_factory=dict)
     """Settings of the algorithm that differ from the preset's or from Stable-Baselines3's defaults."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Settings of the environment, in training and evaluation."""
+    training_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Settings of the training environments alone, e.g. ``{"randomised": True}``; they go before ``env_kwargs``."""
 
     def __post_init__(self) -> None:
         if isinstance(self.torch_threads, str) and self.torch_threads != AUTO:

@@ -22,7 +22,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from cadenza.agents.runs.catalogue import build_model, check_settings
 from cadenza.agents.runs.checkpoint import CheckpointStore
@@ -37,7 +37,7 @@ from cadenza.agents.runs.threads import ThreadChoice, choose_threads, watched_th
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.guard import FiniteGuard
 from cadenza.envs.motor_watch import MotorWatch
-from cadenza.envs.registration import make_env
+from cadenza.envs.registration import make_env, make_vec_env
 
 _log = logging.getLogger(__name__)
 EVALUATION_SEED = 10_000
@@ -105,7 +105,8 @@ def train(
     check_settings(settings)
     folder = RunFolder(run)
     folder.check_free()
-    make_env(settings.env_id, **settings.env_kwargs).close()
+    for kwargs in (settings.env_kwargs, {**settings.env_kwargs, **settings.training_kwargs}):
+        make_env(settings.env_id, **kwargs).close()
     return _run(settings, folder, None, None, watcher or SilentWatcher(), time_limit_s, train_limit_s)
 
 
@@ -155,8 +156,8 @@ def _run(
     train_limit_s: float | None,
 ) -> TrainResult:
     dump = folder.path / "non_finite.npz"
-    plain = DummyVecEnv([lambda: _training_env(settings, dump) for _ in range(settings.n_envs)])
-    envs = normalized(plain, settings) if settings.normalize else plain
+    plain = _training_envs(settings, dump)
+    envs: VecEnv = normalized(plain, settings) if settings.normalize else plain
     evaluation_env = FiniteGuard(make_env(settings.env_id, **settings.env_kwargs))
     try:
         if threads is None:
@@ -166,7 +167,8 @@ def _run(
         model = build_model(settings, envs)
         if manifest is None:
             # Only now: a model that cannot be built leaves nothing behind.
-            folder.create(settings, threads=threads.record())
+            notes = {"events": found[0]} if (found := _events(envs)) else {}
+            folder.create(settings, threads=threads.record(), **notes)
         store = CheckpointStore(folder.checkpoints)
         extra: dict[str, Any] = {}
         if manifest is not None:
@@ -191,8 +193,26 @@ def _run(
         evaluation_env.close()
 
 
-def _training_env(settings: RunSettings, dump: Path) -> Monitor:
-    return Monitor(FiniteGuard(MotorWatch(make_env(settings.env_id, **settings.env_kwargs)), dump_path=dump))
+def _training_envs(settings: RunSettings, dump: Path) -> VecEnv:
+    """Several copies of a legged task on MuJoCo's batch; of everything else each in its turn."""
+    kwargs = {**settings.env_kwargs, **settings.training_kwargs}
+    if settings.n_envs > 1:
+        together = make_vec_env(settings.env_id, settings.n_envs, dump_path=dump, **kwargs)
+        if together is not None:
+            return together
+    return DummyVecEnv([lambda: _training_env(settings.env_id, kwargs, dump) for _ in range(settings.n_envs)])
+
+
+def _training_env(env_id: str, kwargs: dict[str, Any], dump: Path) -> Monitor:
+    return Monitor(FiniteGuard(MotorWatch(make_env(env_id, **kwargs)), dump_path=dump))
+
+
+def _events(envs: VecEnv) -> list[dict[str, Any]]:
+    """What randomises and disturbs the training environments, where they say."""
+    try:
+        return [found for found in envs.get_attr("events_record") if found]
+    except AttributeError:
+        return []
 
 
 @contextmanager

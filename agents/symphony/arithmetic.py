@@ -41,7 +41,9 @@ class Product:
         return 2 * self.heads * self.rows * self.inner * self.columns
 
 
-def update_products(config: SymphonyConfig, obs_size: int, action_size: int, batch_size: int) -> list[Product]:
+def update_products(
+    config: SymphonyConfig, obs_size: int, action_size: int, batch_size: int, actor_obs_size: int | None = None
+) -> list[Product]:
     """Every product of one update (one backward pass, one optimiser step), in the order of the loss.
 
     Args:
@@ -49,8 +51,9 @@ def update_products(config: SymphonyConfig, obs_size: int, action_size: int, bat
         obs_size: flat size of the observation space.
         action_size: flat size of the action space.
         batch_size: transitions per update.
+        actor_obs_size: how much of the observation the actor sees; None: all.
     """
-    return list(_products(config, obs_size, action_size, batch_size))
+    return list(_products(config, obs_size, action_size, batch_size, actor_obs_size))
 
 
 def gflop(products: Iterable[Product]) -> float:
@@ -58,14 +61,14 @@ def gflop(products: Iterable[Product]) -> float:
     return sum(product.flop for product in products) / 1e9
 
 
-def _products(config: SymphonyConfig, obs: int, act: int, batch: int) -> Iterator[Product]:
+def _products(config: SymphonyConfig, obs: int, act: int, batch: int, seen: int | None) -> Iterator[Product]:
     h, n, extractor = config.hidden_size, config.critic_nodes, config.feature_extractor
     k = config.latent_size if extractor else 0
     z = obs + k
     if extractor:
         yield from _fourier("extractor(s')", batch, obs, h, k, learns=True)
     # The actor's input gradient trains the extractor; RMSNorm's weights need it for every column of z.
-    yield from _block("actor(s')", 1, batch, z, h, 3 * act, learns=True, live=z if extractor else 0)
+    yield from _block("actor(s')", 1, batch, seen or z, h, 3 * act, learns=True, live=z if extractor else 0)
     if extractor:
         yield from _fourier("target extractor(s')", batch, obs, h, k, learns=False)
         yield from _block("target reward net", 1, batch, act + z, h, k, learns=False, live=None)

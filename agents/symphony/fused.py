@@ -80,6 +80,8 @@ class FusedUpdate:
         if policy.config.normalize_observations:
             varying = policy.normalizer.inverse_std.nonzero()
             self.live = int(varying[-1]) + 1 if len(varying) else 1
+        # Of them the actor reads those that it may see.
+        self.actor_live = min(self.live, policy.actor_observation_size or self.live)
         self._memory = self._acting = None
 
     def step(self, batch: Batch, pair: Pair, noise: Tensor | None = None) -> None:
@@ -87,7 +89,7 @@ class FusedUpdate:
         memory = self._memory
         moved = memory is not None and memory.address != self.policy.actor.net.weight1.data_ptr()
         if memory is None or moved or memory.batch != len(batch.rewards):
-            memory = self._memory = _Memory(self.policy, self.live, len(batch.rewards))
+            memory = self._memory = _Memory(self.policy, self.live, self.actor_live, len(batch.rewards))
         pair.run(lambda: memory.value_next(batch, noise), lambda: memory.value_now(batch))
         pair.run(memory.improve_actor, memory.differentiate_critics)
         # The target critics are read by the actor branch until here.
@@ -98,7 +100,7 @@ class FusedUpdate:
         acting = self._acting
         moved = acting is not None and acting.address != self.policy.actor.net.weight1.data_ptr()
         if acting is None or moved or acting.batch != len(obs):
-            acting = self._acting = _Acting(self.policy, self.live, len(obs))
+            acting = self._acting = _Acting(self.policy, self.actor_live, len(obs))
         return acting(obs, noise_std, active)
 
     def loss(self) -> Loss:
@@ -113,7 +115,7 @@ class _Memory:
     Names ending in ``_np`` are NumPy's names of the same memory.
     """
 
-    def __init__(self, policy: SymphonyPolicy, live: int, batch: int):
+    def __init__(self, policy: SymphonyPolicy, live: int, actor_live: int, batch: int):
         from cadenza.agents.symphony import loss_kernels
 
         self.policy, self.config, self.batch, self.live = policy, policy.config, batch, live
@@ -128,7 +130,7 @@ class _Memory:
         # [action, live observations] of now and next.
         self.now, self.next = torch.empty(batch, actions + live), torch.empty(batch, actions + live)
         self.next_action_np = self.next[:, :actions].numpy()
-        self.actor = _Block(policy.actor.net, self.next[:, actions:], learns=True, live=0)
+        self.actor = _Block(policy.actor.net, self.next[:, actions : actions + actor_live], learns=True, live=0)
         self.critics = _Block(policy.critic.critics, self.now, learns=True, live=0)
         self.target = _Block(policy.critic_target.critics, self.next, learns=False, live=actions)
         self.noise = torch.empty(batch, actions)

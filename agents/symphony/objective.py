@@ -72,7 +72,7 @@ def actor_branch(policy: SymphonyPolicy, batch: Batch, noise: Tensor | None = No
     next_obs = policy.normalized(batch.next_observations)
 
     # 1. The next action, its value under the target critics.
-    next_action, next_scale, next_resistance = policy.actor(policy.critic.z(next_obs))
+    next_action, next_scale, next_resistance = policy.actor(policy.actor_input(next_obs))
     if noise is None:
         noise = policy.bounded_noise(next_action, 0.5 if config.noiseless else config.noise_std)
     pre_squash = next_scale * next_action

@@ -2,7 +2,8 @@
 
 Actions inside are scaled to [-1, 1], as everywhere in Stable-Baselines3; a_max of the paper is the scaling to the
 action space's bounds, done by ``predict``. The target copies what the critics' values depend on: the critics and, where
-there is one, the feature extractor with its reward network.
+there is one, the feature extractor with its reward network. Where a part of the observation is privileged
+(:mod:`cadenza.agents.asymmetric`), the actors read the leading entries only.
 """
 
 from __future__ import annotations
@@ -46,6 +47,13 @@ class ObservationNormalizer(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         return ((obs - self.mean) * self.inverse_std).clamp(-self.limit, self.limit)
+
+    def leading(self, size: int) -> ObservationNormalizer:
+        """A normaliser for the first ``size`` entries alone, with the moments of now."""
+        part = ObservationNormalizer(size, self.limit).to(self.mean)
+        part.mean.copy_(self.mean[:size])
+        part.inverse_std.copy_(self.inverse_std[:size])
+        return part
 
 
 class Actor(nn.Module):
@@ -149,10 +157,18 @@ class SymphonyPolicy(BasePolicy):
         config: SymphonyConfig,
         generator: torch.Generator | None = None,
         critic_generator: torch.Generator | None = None,
+        actor_observation_size: int | None = None,
     ):
         super().__init__(observation_space, action_space, squash_output=True)
         obs_size, action_size = spaces.flatdim(observation_space), spaces.flatdim(action_space)
+        if actor_observation_size is not None and config.feature_extractor:
+            raise ValueError(
+                "Symphony: actor and critics share the feature extractor z(s) (presets saya, saya_paper), which would "
+                f"show the actor more than the {actor_observation_size} of {obs_size} entries that this environment "
+                "lets it see. Take a preset without one, such as cpu or s3."
+            )
         self.config = config
+        self.actor_observation_size = actor_observation_size
         self.generator = generator
         self.action_size = action_size
         self.normalizer = ObservationNormalizer(obs_size, config.normalize_clip)
@@ -160,13 +176,14 @@ class SymphonyPolicy(BasePolicy):
         latent = self._dropout(config.gradient_dropout == "latent", critic_generator)
         self.critic = CriticStack(obs_size, action_size, config, (output, latent))
         actor_output = self._dropout(config.gradient_dropout == "output", generator)
-        self.actor = Actor(self.critic.z_size, action_size, config, actor_output)
+        actor_in = actor_observation_size or self.critic.z_size
+        self.actor = Actor(actor_in, action_size, config, actor_output)
         self.critic_target = CriticStack(obs_size, action_size, config, (nn.Identity(), nn.Identity()))
         self.critic_target.load_state_dict(self.critic.state_dict())
         self.critic_target.requires_grad_(False).eval()
         self.average: Actor | None = None
         if config.actor_average:
-            self.average = Actor(self.critic.z_size, action_size, config, nn.Identity())
+            self.average = Actor(actor_in, action_size, config, nn.Identity())
             self.average.load_state_dict(self.actor.state_dict())
             self.average.requires_grad_(False).eval()
         # Q_(T-1), carried from update to update.
@@ -212,6 +229,10 @@ class SymphonyPolicy(BasePolicy):
         flat = obs.flatten(1)
         return self.normalizer(flat) if self.config.normalize_observations else flat
 
+    def actor_input(self, obs: Tensor) -> Tensor:
+        """What the actor reads of :meth:`normalized` observations: z(s), or the measured entries alone."""
+        return self.critic.z(obs) if self.actor_observation_size is None else obs[:, : self.actor_observation_size]
+
     def forward(self, obs: PyTorchObs, deterministic: bool = False) -> Tensor:
         """Raw observations -> actions in [-1, 1], shape (batch, actions)."""
         return self._predict(obs, deterministic)
@@ -229,7 +250,7 @@ class SymphonyPolicy(BasePolicy):
         than the newest.
         """
         dtype = self.normalizer.mean.dtype
-        action, scale, _ = (actor or self.actor)(self.critic.z(self.normalized(obs.to(dtype))))
+        action, scale, _ = (actor or self.actor)(self.actor_input(self.normalized(obs.to(dtype))))
         pre_squash = scale * action
         if active is not None:
             pre_squash = pre_squash * active
@@ -242,8 +263,11 @@ class SymphonyPolicy(BasePolicy):
         return self.actor if self.average is None else self.average
 
     def deterministic_module(self) -> nn.Module:
-        """Raw observation (batch, obs) -> noise-free action in [-1, 1]: what a policy bundle carries."""
-        return _DeterministicActor(self)
+        """Raw observation (batch, obs) -> noise-free action in [-1, 1]: what a policy bundle carries.
+
+        Where a part of the observation is privileged, it takes the measured entries alone.
+        """
+        return _DeterministicActor(self) if self.actor_observation_size is None else _MeasuredActor(self)
 
     # ------------------------------------------------------------------ learning
 
@@ -315,7 +339,26 @@ class SymphonyPolicy(BasePolicy):
             self.average.eval()
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {"observation_space": self.observation_space, "action_space": self.action_space, "config": self.config}
+        return {
+            "observation_space": self.observation_space,
+            "action_space": self.action_space,
+            "config": self.config,
+            "actor_observation_size": self.actor_observation_size,
+        }
+
+
+def check_spaces(observation_space: spaces.Space, action_space: spaces.Space) -> None:
+    """Raise ValueError, with advice, for spaces that the policy cannot have."""
+    if not isinstance(action_space, spaces.Box):
+        raise ValueError(
+            f"Symphony drives continuous actions (a bounded Box); this environment's action space is {action_space}. "
+            "Use PPO for discrete actions."
+        )
+    if not isinstance(observation_space, spaces.Box):
+        raise ValueError(
+            f"Symphony reads one Box of numbers; this environment's observation space is {observation_space}. "
+            "Wrap the environment in gymnasium.wrappers.FlattenObservation."
+        )
 
 
 class _DeterministicActor(nn.Module):
@@ -328,4 +371,20 @@ class _DeterministicActor(nn.Module):
     def forward(self, obs: Tensor) -> Tensor:
         with torch.no_grad():
             action, scale, _ = self.policy.calm_actor()(self.policy.critic.z(self.policy.normalized(obs)))
+            return torch.tanh(scale * action)
+
+
+class _MeasuredActor(nn.Module):
+    """The same for a policy whose actor reads ``actor_observation_size`` entries, and with nothing else in it."""
+
+    def __init__(self, policy: SymphonyPolicy):
+        super().__init__()
+        size = policy.actor_observation_size
+        assert size is not None
+        self.normalizer = policy.normalizer.leading(size) if policy.config.normalize_observations else nn.Identity()
+        self.actor = policy.calm_actor()
+
+    def forward(self, obs: Tensor) -> Tensor:
+        with torch.no_grad():
+            action, scale, _ = self.actor(self.normalizer(obs))
             return torch.tanh(scale * action)

@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
@@ -30,12 +29,13 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 import cadenza.envs  # noqa: F401 - makes our ids known to gymnasium.make
+from cadenza.agents.asymmetric import actor_observation_size, check_actor
 from cadenza.agents.symphony import storage
 from cadenza.agents.symphony.aside import Aside
 from cadenza.agents.symphony.branches import Pair
 from cadenza.agents.symphony.fused import FusedUpdate, fusible
 from cadenza.agents.symphony.objective import Loss, actor_branch, combine, critic_forward, critic_loss
-from cadenza.agents.symphony.policy import SymphonyPolicy
+from cadenza.agents.symphony.policy import SymphonyPolicy, check_spaces
 from cadenza.agents.symphony.presets import SymphonyConfig, resolve_config
 from cadenza.agents.symphony.replay import Batch, FadingReplayBuffer
 
@@ -45,7 +45,8 @@ _LOG_EVERY_UPDATES = 100
 class Symphony(OffPolicyAlgorithm):
     """Off-policy, model-free, deterministic actor-critic with bounded parametric noise (arXiv 2512.10477).
 
-    Usage is SAC's: ``Symphony("MlpPolicy", env, preset="cpu", seed=0).learn(100_000)``.
+    Usage is SAC's: ``Symphony("MlpPolicy", env, preset="cpu", seed=0).learn(100_000)``. Of an environment with an
+    ``actor_observation_size`` the actor sees that many leading entries of the observation, the critics all of it.
 
     Args:
         policy: ``"MlpPolicy"``.
@@ -60,6 +61,7 @@ class Symphony(OffPolicyAlgorithm):
     Raises:
         ValueError: unknown preset, a setting out of range, or a space that Symphony cannot drive.
         TypeError: a setting that Symphony does not have; the message lists the nearest names.
+        CadenzaError: an ``actor_observation_size`` that does not fit the observation.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": SymphonyPolicy}
@@ -112,8 +114,11 @@ class Symphony(OffPolicyAlgorithm):
         self._made_env = self.env if isinstance(env, str) else None
         self._episode_steps = np.zeros(0, dtype=np.int64)
         self._time_limits = np.zeros(0)
-        if env is not None:
-            _check_spaces(self.observation_space, self.action_space)
+        self.actor_observation_size: int | None = None
+        """How many leading entries of the observation the actor sees; None: all."""
+        if self.env is not None:
+            check_spaces(self.observation_space, self.action_space)
+            self.actor_observation_size = actor_observation_size(self.env)
         if _init_setup_model:
             self._setup_model()
 
@@ -128,6 +133,8 @@ class Symphony(OffPolicyAlgorithm):
             "generator": self.generator,
             "critic_generator": self.critic_generator,
         }
+        if self.actor_observation_size is not None:
+            self.policy_kwargs["actor_observation_size"] = self.actor_observation_size
         self._environments = Aside("environments")
         self._started: tuple[NDArray[Any], NDArray[Any]] | None = None
         self._overlaps = False
@@ -416,6 +423,8 @@ class Symphony(OffPolicyAlgorithm):
             "reward_scale": self.replay_buffer.reward_scale,
             "exploring": self.replay_buffer.exploring,
         }
+        if self.actor_observation_size is not None:
+            header["actor_observation_size"] = self.actor_observation_size
         storage.write_archive(path, json.dumps(header, indent=1), self.get_parameters())
 
     @classmethod
@@ -432,7 +441,8 @@ class Symphony(OffPolicyAlgorithm):
         """Read an agent written by :meth:`save`; ``overrides`` change settings of its config.
 
         Raises:
-            ValueError: not a Symphony file, a damaged file, or an environment with other spaces.
+            ValueError: not a Symphony file, a damaged file, or an environment with other spaces, or one that shows its
+                actor another part of the observation.
         """
         header, parameters = storage.read_archive(path, device)
         observation_space = storage.box_from_json(header["observation_space"])
@@ -452,9 +462,11 @@ class Symphony(OffPolicyAlgorithm):
         )
         model.observation_space, model.action_space = observation_space, action_space
         model.n_envs = header["n_envs"]
+        model.actor_observation_size = header.get("actor_observation_size")  # all of it in files of before
         if env is not None:
             wrapped = cls._wrap_env(env, model.verbose)
             check_for_correct_spaces(wrapped, observation_space, action_space)
+            check_actor(wrapped, model.actor_observation_size)
             model.env, model.n_envs = wrapped, wrapped.num_envs
         model._setup_model()
         model.set_parameters(parameters, exact_match=True, device=device)
@@ -472,19 +484,6 @@ class Symphony(OffPolicyAlgorithm):
     def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
         """Read a replay buffer written by :meth:`save_replay_buffer` into this agent's buffer."""
         storage.read_replay(path, self.replay_buffer)
-
-
-def _check_spaces(observation_space: spaces.Space, action_space: spaces.Space) -> None:
-    if not isinstance(action_space, spaces.Box):
-        raise ValueError(
-            f"Symphony drives continuous actions (a bounded Box); this environment's action space is {action_space}. "
-            "Use PPO for discrete actions."
-        )
-    if not isinstance(observation_space, spaces.Box):
-        raise ValueError(
-            f"Symphony reads one Box of numbers; this environment's observation space is {observation_space}. "
-            "Wrap the environment in gymnasium.wrappers.FlattenObservation."
-        )
 
 
 def _time_limit(spec: Any) -> float:

@@ -145,7 +145,7 @@ def _measure(options: Update, table: bool) -> Record:
             beside_ms.append(ms_per_call(both, 1) / probes)
 
     way = min(ways, key=lambda name: median(update_ms[name]))
-    products = update_products(model.config, obs_size, action_size, batch_size)
+    products = update_products(model.config, obs_size, action_size, batch_size, model.actor_observation_size)
     work, measured = gflop(products), median(update_ms[way])
     rate = 1e3 * probe_gflop / median(probe_ms)
     record: Record = {

@@ -23,17 +23,20 @@ def flop_of(products: list[Product], block: str) -> dict[str, list[int]]:
     return found
 
 
-def multiplied(preset: str, **sizes: int) -> tuple[int, int]:
+def multiplied(preset: str, seen: int | None = None, **sizes: int) -> tuple[int, int]:
     """Operations torch's own counter sees in one loss and backward, and ours for the same sizes."""
     config = resolve_config(preset, {"batch_size": ROWS, **sizes})
-    policy = SymphonyPolicy(spaces.Box(-np.inf, np.inf, (OBS,)), spaces.Box(-1, 1, (ACT,)), lambda _: 1e-3, config)
+    policy = SymphonyPolicy(
+        spaces.Box(-np.inf, np.inf, (OBS,)), spaces.Box(-1, 1, (ACT,)), lambda _: 1e-3, config,
+        actor_observation_size=seen,
+    )  # fmt: skip
     policy.set_training_mode(True)
     batch = Batch(
         torch.randn(ROWS, OBS), torch.rand(ROWS, ACT), torch.randn(ROWS, OBS), torch.ones(ROWS, 1), torch.zeros(ROWS, 1)
     )
     with FlopCounterMode(display=False) as counter:
         symphony_loss(policy, batch).total.backward()
-    products = update_products(config, OBS, ACT, ROWS)
+    products = update_products(config, OBS, ACT, ROWS, seen)
     return counter.get_total_flops(), sum(p.flop for p in products)
 
 
@@ -66,8 +69,9 @@ def test_sayas_extractor_by_hand() -> None:
 
 
 @pytest.mark.parametrize("preset", ["s3", "cpu"])
-def test_without_extractor_torch_multiplies_exactly_this(preset: str) -> None:
-    done, needed = multiplied(preset, hidden_size=6, critic_nodes=4)
+@pytest.mark.parametrize("seen", [None, 3])
+def test_without_extractor_torch_multiplies_exactly_this(preset: str, seen: int | None) -> None:
+    done, needed = multiplied(preset, seen, hidden_size=6, critic_nodes=4)
     assert done == needed
 
 

@@ -25,17 +25,22 @@ VARIANTS = [
     ("s3", {"value_trace": "mean", "critic_weights": "bell"}),
     ("cpu", {"advantage_scale": "spread"}),
     ("cpu", {"smoothness_weight": 0.5}),
+    # The actor sees the first 12 entries only.
+    ("cpu", {"seen": 12}),
+    ("s3", {"seen": 12}),
+    ("cpu", {"seen": 12, "smoothness_weight": 0.5, "actor_average": 0.0}),
 ]
 
 pytestmark = pytest.mark.skipif(compiled() is None, reason="numba is missing or switched off")
 
 
-def make_policy(preset: str, **overrides: object) -> SymphonyPolicy:
+def make_policy(preset: str, seen: int | None = None, **overrides: object) -> SymphonyPolicy:
     torch.manual_seed(3)
     config = resolve_config(preset, {"hidden_size": 40, "critic_nodes": 8, "batch_size": ROWS, **overrides})
     policy = SymphonyPolicy(
-        spaces.Box(-np.inf, np.inf, (OBS,)), spaces.Box(-1, 1, (ACT,)), lambda _: config.learning_rate, config=config
-    )
+        spaces.Box(-np.inf, np.inf, (OBS,)), spaces.Box(-1, 1, (ACT,)), lambda _: config.learning_rate, config=config,
+        actor_observation_size=seen,
+    )  # fmt: skip
     policy.initialize_optimizer()
     with torch.no_grad():
         for p in policy.critic_target.parameters():
@@ -110,10 +115,11 @@ def test_many_updates_stay_with_torch(preset: str, overrides: dict[str, object])
 
 @pytest.mark.parametrize("preset", ["cpu", "s3"])
 @pytest.mark.parametrize("envs", [1, 3])
-def test_acting_equals_the_policys(preset: str, envs: int) -> None:
+@pytest.mark.parametrize("seen", [None, 12])
+def test_acting_equals_the_policys(preset: str, envs: int, seen: int | None) -> None:
     policies = []
     for _ in range(2):
-        policy = make_policy(preset)
+        policy = make_policy(preset, seen)
         policy.generator = torch.Generator().manual_seed(4)
         policies.append(policy)
     ours, theirs = policies
@@ -127,8 +133,9 @@ def test_acting_equals_the_policys(preset: str, envs: int) -> None:
         assert np.allclose(got, expected, atol=1e-6)
 
 
-def test_trailing_constant_observations_cost_nothing_and_change_nothing() -> None:
-    ours, theirs = make_policy("cpu"), make_policy("cpu")
+@pytest.mark.parametrize("seen", [None, 9, 16])  # of 13 that are live
+def test_trailing_constant_observations_cost_nothing_and_change_nothing(seen: int | None) -> None:
+    ours, theirs = make_policy("cpu", seen), make_policy("cpu", seen)
     for policy in (ours, theirs):
         std = torch.ones(OBS)
         std[-6:] = 0.0
@@ -136,12 +143,13 @@ def test_trailing_constant_observations_cost_nothing_and_change_nothing() -> Non
         policy.normalizer.update(torch.zeros(OBS), std)
     update = FusedUpdate(ours)
     assert update.live == OBS - 6
+    assert update.actor_live == min(seen or OBS, OBS - 6)
     before = ours.actor.net.weight1.clone()
     for seed in range(5):
         batch, noise = make_batch(seed)
         update.step(batch, Pair("in_turn"), noise)
         torch_update(theirs, batch, noise)
-    assert torch.equal(ours.actor.net.weight1[:, -6:], before[:, -6:])
+    assert torch.equal(ours.actor.net.weight1[:, OBS - 6 :], before[:, OBS - 6 :])
     obs = make_batch(7)[0].observations
     assert torch.allclose(ours.act(obs, 0.0), theirs.act(obs, 0.0), atol=1e-4)
 

@@ -22,12 +22,13 @@ SMALL = {"hidden_size": 24, "critic_nodes": 8, "batch_size": ROWS, "gradient_dro
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
-def make_policy(preset: str, **overrides: object) -> SymphonyPolicy:
+def make_policy(preset: str, seen: int | None = None, **overrides: object) -> SymphonyPolicy:
     torch.manual_seed(5)
     config = resolve_config(preset, {**SMALL, **overrides})
     policy = SymphonyPolicy(
-        spaces.Box(-np.inf, np.inf, (OBS,)), spaces.Box(-1, 1, (ACT,)), lambda _: config.learning_rate, config=config
-    ).double()
+        spaces.Box(-np.inf, np.inf, (OBS,)), spaces.Box(-1, 1, (ACT,)), lambda _: config.learning_rate, config=config,
+        actor_observation_size=seen,
+    ).double()  # fmt: skip
     policy.initialize_optimizer()
     with torch.no_grad():
         for p in policy.critic_target.parameters():
@@ -50,7 +51,8 @@ def make_batch() -> tuple[Batch, torch.Tensor]:
 class Rewrite:
     """Symphony's formulas once more, from the specification."""
 
-    def __init__(self, policy: SymphonyPolicy, config: SymphonyConfig):
+    def __init__(self, policy: SymphonyPolicy, config: SymphonyConfig, seen: int | None = None):
+        self.seen = seen
         self.p = {k: v.detach().clone() for k, v in policy.state_dict().items()}
         self.trained = [k for k, v in policy.named_parameters() if v.requires_grad]
         for k in self.trained:
@@ -106,7 +108,7 @@ class Rewrite:
     def loss(self, batch: Batch, noise: torch.Tensor) -> torch.Tensor:
         c = self.c
         s, s2 = self.normalize(batch.observations), self.normalize(batch.next_observations)
-        a, scale, b = torch.tanh(self.block(self.z(s2, "critic"), "actor.net.") / 2).chunk(3, 1)
+        a, scale, b = torch.tanh(self.block(self.z(s2, "critic")[:, : self.seen], "actor.net.") / 2).chunk(3, 1)
         scale, b = scale.abs(), b.abs()
         if c.clamp == "actor":
             scale, b = scale.clamp(1e-3, 1 - 1e-3), b.clamp(1e-3, 1 - 1e-3)
@@ -152,6 +154,9 @@ VARIANTS = [
     ("cpu", {}),
     ("s3", {"noiseless": True}),
     ("saya", {"feature_extractor": False, "normalize_observations": True}),
+    # The actor sees the first 5 of the 11 entries.
+    ("cpu", {"seen": 5}),
+    ("s3", {"seen": 5}),
 ]
 
 
@@ -164,7 +169,7 @@ def test_loss_and_every_gradient_equal_the_rewrite(preset: str, overrides: dict[
     ours = symphony_loss(policy, batch, noise)
     policy.optimizer.zero_grad()
     ours.total.backward()
-    rewrite = Rewrite(policy, policy.config)
+    rewrite = Rewrite(policy, policy.config, overrides.get("seen"))
     theirs = rewrite.loss(batch, noise)
     theirs.backward()
     assert ours.total.item() == pytest.approx(theirs.item(), rel=1e-9)

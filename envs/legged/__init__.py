@@ -1,0 +1,1 @@
+"""Tasks of legged robots, written once over any number of copies."""

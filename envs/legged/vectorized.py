@@ -1,0 +1,225 @@
+"""A legged task as Stable-Baselines3's VecEnv: n robots stepped together on MuJoCo's batch.
+
+Copy ``i`` seeded with ``s`` goes through the same bits as :class:`cadenza.envs.legged.single.LeggedEnv` reset with the
+seed ``s``: the task is the same code, and MuJoCo's batch promises the results of single simulations.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
+
+from cadenza.envs.errors import CadenzaError
+from cadenza.envs.legged.dump import DumpHistory
+from cadenza.envs.legged.events import describe
+from cadenza.envs.legged.physics import BatchPhysics
+from cadenza.envs.legged.single import weighted
+from cadenza.envs.legged.task import LeggedTask, configured
+from cadenza.envs.legged.tasks import task_class
+from cadenza.robots import load_humanoid
+
+logger = logging.getLogger(__name__)
+
+
+class LeggedVecEnv(VecEnv):
+    """n copies of a robot at a task.
+
+    Episodes that end are begun anew at once; ``infos`` then hold ``terminal_observation``, ``TimeLimit.truncated`` and,
+    as with Monitor, ``episode`` (return, length, seconds). A copy whose state, observation or reward is no longer
+    finite has its episode ended with reward 0 and ``info["non_finite"]``; the last states before the first are
+    dumped.
+
+    Args:
+        robot: a name of ``cadenza list robots``.
+        task: ``stand``, ``walk``, ``run`` or ``get_up``.
+        n: copies.
+        threads: that step them; 0 takes all processors.
+        env_id: what it is called in a dump.
+        dump_path: gets the last states before something was not finite, once.
+        settings: of the task's configuration, by name.
+
+    Raises:
+        UnknownNameError: no such robot, task or setting.
+        MissingModelError: the robot's model has not been fetched.
+    """
+
+    def __init__(
+        self,
+        robot: str,
+        task: str,
+        n: int,
+        threads: int = 0,
+        env_id: str = "",
+        dump_path: Path | None = None,
+        **settings: Any,
+    ):
+        if n < 1:
+            raise CadenzaError(f"A vectorised environment needs at least one copy, got {n}.")
+        kind, description = task_class(task), load_humanoid(robot)
+        config = configured(kind, description, settings)
+        self.task: LeggedTask = kind(description, config, n, lambda model: BatchPhysics(model, n, threads))
+        assert isinstance(self.task.physics, BatchPhysics)
+        self.physics = self.task.physics
+        self.curriculum: Any = None
+        """A :class:`cadenza.envs.teachers.curriculum.Curriculum` that chooses parameters at every reset."""
+        observations = spaces.Box(-np.inf, np.inf, (self.task.layout.size,), np.float64)
+        actions = spaces.Box(-1.0, 1.0, (len(self.task.home),), np.float32)
+        self.render_mode = None
+        self.actor_observation_size = self.task.layout.actor_size
+        self.spec = EnvSpec(env_id or f"cadenza/{task}", max_episode_steps=self.task.episode_steps)
+        """Whoever asks for the time limit finds it where Gymnasium's environments have it."""
+        self._history = DumpHistory(dump_path, {"env_id": env_id, "settings": settings})
+        self._returns, self._lengths = np.zeros(n), np.zeros(n, dtype=np.int64)
+        self._began = time.perf_counter()
+        self._last_finite = np.zeros((n, self.task.layout.size))
+        self._started = False
+        self._actions = np.zeros((n, len(self.task.home)))
+        super().__init__(n, observations, actions)
+
+    @property
+    def model(self) -> Any:
+        """The model that the copies share."""
+        return self.task.model
+
+    @property
+    def events_record(self) -> dict[str, Any]:
+        """What randomises and disturbs it, with ranges, for a run folder."""
+        return describe(self.task.events)
+
+    @property
+    def dt(self) -> float:
+        """Length of a control step, s."""
+        return self.task.dt
+
+    # ------------------------------------------------------------------ Stable-Baselines3's interface
+
+    def reset(self) -> VecEnvObs:
+        """Begin all episodes; seeds given with ``seed()`` are used once."""
+        for index in range(self.num_envs):
+            seed = self._seeds[index]
+            if seed is not None:
+                self.task.seed(index, seed)
+            elif not self._started:
+                self.task.seed(index, int(np.random.SeedSequence().generate_state(1)[0]))
+            self._choose_parameters(index)
+        self._started = True
+        observations = self.task.reset(np.arange(self.num_envs))
+        self._reset_seeds()
+        self._reset_options()
+        self._returns[:], self._lengths[:] = 0.0, 0
+        self._last_finite[:] = observations
+        return observations.copy()
+
+    def step_async(self, actions: NDArray[np.floating]) -> None:
+        """Keep the actions for :meth:`step_wait`."""
+        self._actions[:] = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Step all copies; begin ended episodes anew."""
+        task, actions = self.task, self._actions
+        self._history.remember(self.physics.qpos, self.physics.qvel, actions)
+        bad_action: NDArray[np.bool_] = np.asarray(~np.isfinite(actions).all(axis=1))
+        if bad_action.any():
+            actions = np.where(bad_action[:, None], 0.0, actions)
+        observations, rewards, terminated, terms = task.step(actions)
+        finite = np.isfinite(observations).all(axis=1) & np.isfinite(rewards)
+        bad: NDArray[np.bool_] = np.logical_or(bad_action | ~finite, self.physics.bad())
+        if bad.any():
+            self._history.dump(np.flatnonzero(bad))
+            observations[bad], rewards[bad], terminated = self._last_finite[bad], 0.0, terminated | bad
+        self._last_finite[:] = observations
+        self._returns += rewards
+        self._lengths += 1
+        truncated = np.asarray((task.steps >= task.episode_steps) & ~terminated)
+        done: NDArray[np.bool_] = np.logical_or(terminated, truncated)
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        for index in np.flatnonzero(bad).tolist():
+            infos[index]["non_finite"] = True
+        ended = np.flatnonzero(done)
+        if len(ended):
+            seconds = round(time.perf_counter() - self._began, 6)
+            measures = {name: values[ended] for name, values in task.measures().items()}
+            for row, index in enumerate(ended.tolist()):
+                total, length = float(self._returns[index]), int(self._lengths[index])
+                infos[index] |= {
+                    "terminal_observation": observations[index].copy(),
+                    "TimeLimit.truncated": bool(truncated[index]),
+                    "episode": {"r": round(total, 6), "l": length, "t": seconds},
+                    "reward_terms": weighted(task, terms, index),
+                    **{name: float(values[row]) for name, values in measures.items()},
+                }
+                if self.curriculum is not None:
+                    self.curriculum.finish(index, total)
+                self._choose_parameters(index)
+            observations[ended] = task.reset(ended)
+            self._last_finite[ended] = observations[ended]
+            self._returns[ended], self._lengths[ended] = 0.0, 0
+        return observations, rewards.astype(np.float32), done, infos
+
+    def _choose_parameters(self, index: int) -> None:
+        options = self._options[index] or {}
+        given = dict(options.get("parameters", {}))
+        if self.curriculum is not None:
+            given = {**self.curriculum.next_parameters(index), **given}
+        self.task.parameters[index] = given
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """The same object for every copy: they share the task."""
+        return [getattr(self, attr_name) for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Of all copies, as they share everything."""
+        setattr(self, attr_name, value)
+
+    def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
+        """Call a method once for every index."""
+        return [getattr(self, method_name)(*args, **kwargs) for _ in self._get_indices(indices)]
+
+    def env_is_wrapped(self, wrapper_class: type, indices: VecEnvIndices = None) -> list[bool]:
+        """It counts episodes as Monitor does, and is wrapped in nothing."""
+        from stable_baselines3.common.monitor import Monitor
+
+        return [wrapper_class is Monitor for _ in self._get_indices(indices)]
+
+    # ------------------------------------------------------------------ state of a run
+
+    def get_state(self) -> dict[str, Any]:
+        """All that the next steps depend on, as arrays and plain values."""
+        return {
+            "physics": self.physics.batch.state.copy(),
+            "task": self.task.state(),
+            "returns": self._returns.copy(),
+            "lengths": self._lengths.copy(),
+            "last_finite": self._last_finite.copy(),
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`get_state` of an environment made the same way."""
+        if state["physics"].shape != self.physics.batch.state.shape:
+            raise CadenzaError(
+                "The saved state is of another model or number of copies.",
+                "Make the environment with the same id, settings and number of copies as the run that saved it.",
+            )
+        self.task.set_state(state["task"])
+        self.physics.batch.state[...] = state["physics"]
+        self._returns[:], self._lengths[:] = state["returns"], state["lengths"]
+        self._last_finite[:] = state["last_finite"]
+        self._started = True
+
+
+def seeds_of(first: int, n: int) -> Sequence[int]:
+    """The seeds that ``VecEnv.seed(first)`` gives its copies."""
+    return [first + index for index in range(n)]
