@@ -92,7 +92,10 @@ class GetUp(LeggedTask):
     def measures(self) -> dict[str, Array]:
         """1 while it stands: upright and near home height."""
         s = self.last_signals
-        return {"standing": ((s.up > 0.9) & (s.height > 0.85 * s.home_height)).astype(np.float64)}
+        return {
+            "x_velocity": s.base_velocity[:, 0],
+            "standing": ((s.up > 0.9) & (s.height > 0.85 * s.home_height)).astype(np.float64),
+        }
 
 
 def _standing(s: Signals) -> Array:

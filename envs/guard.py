@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,9 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 
-logger = logging.getLogger(__name__)
+from cadenza.envs.dumps import HISTORY, write_dump
 
-HISTORY = 16
-"""Steps whose state and action are dumped."""
+logger = logging.getLogger(__name__)
 
 # On each of these MuJoCo resets its state and goes on as if nothing had happened.
 BAD_STATE = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
@@ -60,13 +59,15 @@ class FiniteGuard(gym.Wrapper, gym.utils.RecordConstructorArgs):
     Args:
         env: any environment; MuJoCo's own counters are read where it has them.
         dump_path: an ``.npz`` that gets the last 16 states before a step (``qpos`` and ``qvel``, or ``observation``
-            without MuJoCo) and the actions as given, oldest first; written once.
+            without MuJoCo) and the actions as given, oldest first; written once. See :mod:`cadenza.envs.dumps`.
+        about: ``env_id`` and ``env_kwargs`` for the dump; None takes those the environment was made with.
     """
 
-    def __init__(self, env: gym.Env, dump_path: Path | None = None):
-        gym.utils.RecordConstructorArgs.__init__(self, dump_path=dump_path)
+    def __init__(self, env: gym.Env, dump_path: Path | None = None, about: Mapping[str, Any] | None = None):
+        gym.utils.RecordConstructorArgs.__init__(self, dump_path=dump_path, about=about)
         super().__init__(env)
         self.dump_path = dump_path
+        self._given_about = about
         self._reported = False
         self._last_observation: Any = None
         self._history: deque[dict[str, Any]] = deque(maxlen=HISTORY)
@@ -126,26 +127,18 @@ class FiniteGuard(gym.Wrapper, gym.utils.RecordConstructorArgs):
             state = {"qpos": data.qpos.copy(), "qvel": data.qvel.copy()}
         self._history.append({**state, "action": np.array(action)})
 
+    def _about(self) -> Mapping[str, Any]:
+        if self._given_about is not None:
+            return self._given_about
+        spec = self.env.spec
+        return {} if spec is None else {"env_id": spec.id, "env_kwargs": dict(spec.kwargs)}
+
     def _report(self, reason: str) -> None:
         """Log and dump, the first time only."""
         if self._reported:
             return
         self._reported = True
-        saved = "no file was asked for" if self.dump_path is None else self._dump(self.dump_path)
+        saved = "no file was asked for"
+        if self.dump_path is not None:
+            saved = write_dump(self.dump_path, self._about(), list(self._history))
         logger.warning("Not finite: %s; the episode was ended with reward 0 (%s).", reason, saved)
-
-    def _dump(self, path: Path) -> str:
-        """Write the history; what became of it. A full disk must not end a training run here."""
-        names = self._history[0] if self._history else ()
-        arrays: dict[str, Any] = {name: np.stack([step[name] for step in self._history]) for name in names}
-        # Before the first reset there is no observation to write, and an array of objects would need pickle to load.
-        arrays = {name: array for name, array in arrays.items() if array.dtype.kind in "biufc"}
-        part = path.with_name(path.name + ".part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as file:
-                np.savez(file, **arrays)
-            os.replace(part, path)
-        except (OSError, ValueError) as error:
-            return f"its history could not be written to {path}: {error}"
-        return f"the last {len(self._history)} states and actions are in {path}"

@@ -66,8 +66,8 @@ def get_env_state(env: gym.Env) -> dict[str, Any]:
             except _NotPlainError:
                 left_out.append(name)
         entry = {"class": type(layer).__name__, "attributes": attributes, "left_out": left_out}
-        if hasattr(layer, "get_extra_state") and not isinstance(layer, gym.Wrapper):
-            entry["extra"] = encode_plain(layer.get_extra_state())
+        if "get_extra_state" in dir(type(layer)):  # not that of an environment below, which wrappers hand on
+            entry["extra"] = encode_plain(cast(Any, layer).get_extra_state())
         layers.append(entry)
     data = _mujoco_data(env)
     return {"layers": layers, "mujoco": None if data is None else _get_data(data)}

@@ -59,7 +59,7 @@ class WalkConfig(LeggedConfig):
     resample_s: float = 10.0
     command: tuple[float, float, float] | None = None
     """One command for ever, instead of random ones."""
-    velocity_width_m_s: float = 0.12
+    velocity_width_m_s: float = 0.16
     """Error at which the velocity reward has fallen to 1/e."""
     yaw_width_rad_s: float = 0.4
     duty: float = 0.55
@@ -72,7 +72,7 @@ class WalkConfig(LeggedConfig):
         return cls(
             forward_m_s=(-0.4 * v, 1.2 * v),
             left_m_s=(-0.4 * v, 0.4 * v),
-            velocity_width_m_s=0.5 * v,
+            velocity_width_m_s=0.8 * v,
         )
 
 
@@ -82,12 +82,12 @@ class Walk(LeggedTask):
     config_type = WalkConfig
     config: WalkConfig
     weights: ClassVar[Mapping[str, float]] = {
-        "velocity": 1.5,
-        "yaw": 0.8,
-        "upright": 0.3,
-        "height": 0.3,
-        "gait": 0.6,
-        "clearance": 0.6,
+        "velocity": 2.0,
+        "yaw": 0.6,
+        "upright": 0.2,
+        "height": 0.2,
+        "gait": 1.0,
+        "clearance": 1.0,
         "vertical_velocity": -0.2,
         "roll_pitch_rate": -0.4,
         "tilt": -1.0,
@@ -134,6 +134,11 @@ class Walk(LeggedTask):
             RewardTerm("still_pose", lambda s: (1.0 - s.moves) * (1.0 - rewards.home_pose(s, 0.2))),
             RewardTerm("hard_landing", rewards.hard_landing),
         )
+
+    def parameter_ranges(self) -> dict[str, tuple[float, float]]:
+        c = self.config
+        ranges = {"forward_m_s": c.forward_m_s, "left_m_s": c.left_m_s, "yaw_rad_s": c.yaw_rad_s}
+        return {name: pair for name, pair in ranges.items() if pair[1] > pair[0]} | super().parameter_ranges()
 
     def command_hold_s(self) -> float:
         return float("inf") if self.config.command is not None else self.config.resample_s

@@ -35,9 +35,11 @@ def gains_from_bandwidth(
 def dynamixel_duty_per_rad(position_p_gain: int = 800, counts: int = 4096) -> float:
     """Share of full voltage per radian of error in the position loop of a DYNAMIXEL X.
 
-    The loop multiplies the error in encoder counts by ``gain / 128`` and takes the product as PWM, of which 885 is full
-    duty (ROBOTIS e-manual, XM430-W350: Position P Gain(84), default 800, and PWM Limit(36)). For the defaults:
-    800 / 128 * 4096 / (2 pi) / 885 = 4.60.
+    By the ROBOTIS e-manual of the XM430-W350 the controller's gain is Position P Gain(84) / 128, 800 as delivered; its
+    output is a PWM, of which 885 is full duty (PWM Limit(36)). That the error enters in encoder counts and the product
+    is in those PWM units is our assumption: the manual names neither. For the defaults: 800 / 128 * 4096 / (2 pi) / 885
+    = 4.60. Rhoban's BAM assumes the same units and found a divisor of 256 on an XL330 (``bam/xl330/actuator.py``); an
+    XM430 like that would have half this gain.
     """
     return position_p_gain / 128 * counts / (2 * math.pi) / 885
 
@@ -164,6 +166,24 @@ def degrees(low: float, high: float) -> tuple[float, float]:
     return math.radians(low), math.radians(high)
 
 
+_STS3215_SOURCE = (
+    "Armature and friction: the SO-101's model (TheRobotStudio/SO-ARM100, Simulation/SO101/joints_properties.xml, "
+    "there taken from Open_Duck_Playground); the M1 fit of Rhoban's BAM, of a 7.4 V servo, has 0.0261 kg m^2 and "
+    "0.0515 N m. Duty per radian: BAM's gain 0.166, read off an oscilloscope on STS3215s (bam/feetech/actuator.py), at "
+    "P coefficient 32. At 12 V all three are assumed, not measured. Stall torque is in doubt: BAM's fit implies "
+    "3.5 N m at 7.4 V (kt V / R), and the SO-101's model allows 3.35 N m."
+)
+_STS3215_7_4V_SOURCE = (
+    "Stall torque 19.5 kgf cm, 4 to 7.4 V, 4096 counts: a seller's listing of the 7.4 V model and another's notes on "
+    "Feetech's page; Feetech's data sheet was not read. Speed without load, 45 rpm, is the 12 V model's and an "
+    "estimate: both say 0.192 s for 60 deg, which is 52 rpm. Backlash as for 12 V (assumed)."
+)
+_STS3215_12V_SOURCE = (
+    "Stall torque 30 kgf cm, 0.222 s for 60 deg (45 rpm) and 4 to 14 V: a copy of Feetech's page of the ST-3215-C018, "
+    "which adds that its PDF says 12 V only. 4096 counts and backlash of at most 0.5 deg: the data sheet as quoted in "
+    "TheRobotStudio/SO-ARM100 issue 134, whose author measured 35 kgf cm, 46 rpm and about 1 deg."
+)
+
 _SERVOS = (
     Motor(
         name="XM430-W350",
@@ -180,12 +200,13 @@ _SERVOS = (
         duty_per_rad=dynamixel_duty_per_rad(),
         source=(
             "ROBOTIS e-manual, XM430-W350: stall 4.1 N m and 2.3 A, 46 rpm without load, both at 12 V; 10 to 14.8 V; "
-            "gear 353.5:1; 4096 counts; velocity unit 0.229 rpm; backlash 15 arcmin. Armature and friction: identified "
-            "on OP3 servos (Haarnoja et al. 2023, 'Learning agile soccer skills for a bipedal robot'), as in the "
-            "Menagerie's OP3."
+            "gear 353.5:1; 4096 counts; velocity unit 0.229 rpm; backlash 15 arcmin. Armature and friction: the "
+            "Menagerie's OP3. They are quoted elsewhere as what Haarnoja et al. identified on an OP3 servo ('Learning "
+            "agile soccer skills for a bipedal robot', arXiv 2304.13653); the paper itself was not read. Duty per "
+            "radian: assumed units, not measured (dynamixel_duty_per_rad)."
         ),
     ),
-    # P coefficient 32 times the error gain 0.166 of BAM's STS3215 model, which gives a share of full voltage.
+    # P coefficient 32 times the error gain 0.166 of BAM's STS3215 actuator, which gives a share of full voltage.
     *(
         Motor(
             name=name,
@@ -200,16 +221,11 @@ _SERVOS = (
             velocity_step_rad_s=2 * math.pi / 4096,
             backlash_rad=math.radians(0.5),
             duty_per_rad=32 * 0.166,
-            source=(
-                "Feetech's data sheet: stall torque, speed without load, voltage, 4096 counts, backlash at most "
-                "0.5 deg. Armature, friction and duty per radian are estimates: Rhoban's BAM fits of an STS3215 (P "
-                "coefficient 32) as the SO-101's model uses them; that model's force limit, 3.35 N m, is 14 % above "
-                "the data sheet's stall torque at 12 V."
-            ),
+            source=f"{data_sheet} {_STS3215_SOURCE}",
         )
-        for name, voltage_v, torque_nm, speed_rpm, range_v in (
-            ("STS3215-7.4V", 7.4, 1.91, 45.0, (4.0, 7.4)),
-            ("STS3215-12V", 12.0, 2.94, 45.0, (4.0, 14.0)),
+        for name, voltage_v, torque_nm, speed_rpm, range_v, data_sheet in (
+            ("STS3215-7.4V", 7.4, 1.91, 45.0, (4.0, 7.4), _STS3215_7_4V_SOURCE),
+            ("STS3215-12V", 12.0, 2.94, 45.0, (4.0, 14.0), _STS3215_12V_SOURCE),
         )
     ),
 )
@@ -217,8 +233,8 @@ _SERVOS = (
 
 _G1_SOURCE = (
     "Rotor inertias, gear ratios, peak torque and speed as mjlab lists them from Unitree (mujocolab/mjlab, "
-    "g1_constants.py); dry friction 0.3 N m from the Menagerie's G1; voltages: Unitree's 13-cell battery at 3.6, 3.0 "
-    "and 4.2 V a cell (estimate)."
+    "g1_constants.py); dry friction 0.3 N m: the Menagerie's G1, which names no origin. Voltages: Unitree's manual of "
+    "the G1 battery, rated 46.8 V and charged to 54.6 V; 39 V when empty is an estimate, 3.0 V for each of 13 cells."
 )
 _G1_BATTERY = (46.8, 39.0, 54.6)
 _5020 = planetary_inertia((0.139e-4, 0.017e-4, 0.169e-4), (1 + 46 / 18, 1 + 56 / 16))
@@ -227,21 +243,24 @@ _7520_22 = planetary_inertia((0.489e-4, 0.109e-4, 0.738e-4), (4.5, 5.0))
 _4010 = planetary_inertia((0.068e-4, 0.0, 0.0), (5.0, 5.0))
 
 _H1_SOURCE = (
-    "Peak torque: the Menagerie's H1. Armature 0.1 kg m^2 for every joint is that model's round figure, not a "
-    "measurement. Speed limits: Unitree's URDF of the H1. Dry friction is not known and left at 0. Voltages: a battery "
-    "of 67.2 V when full, 16 cells (estimate)."
+    "Peak torque and speed limits: Unitree's URDF (unitreerobotics/unitree_ros, h1_description/urdf/h1.urdf); the "
+    "Menagerie's H1 has the same torques. Armature 0.1 kg m^2 for every joint is the Menagerie's round figure, not a "
+    "measurement. Dry friction is not known and left at 0. Voltages, of 16 cells: assumed, no source was found."
 )
 _H1_BATTERY = (57.6, 48.0, 67.2)
 
 _T1_SOURCE = (
-    "Armature and speed: BoosterRobotics/booster_train, assets/robots/booster.py; peak torque, dry friction 0.1 N m: "
-    "the Menagerie's T1; voltages: a 13-cell battery (estimate)."
+    "Armature and speed: Booster's training code (BoosterRobotics/booster_train, assets/robots/booster.py), read in "
+    "others' copies of that file. Peak torque: the Menagerie's T1, from Booster's URDF; the training code has 25 N m "
+    "instead of 30 and 24 instead of 20. Dry friction 0.1 N m: the Menagerie's, by its own words not identified. "
+    "Voltages, of 13 cells: assumed, no source was found."
 )
 _T1_BATTERY = (48.0, 39.0, 54.6)
 
 _BERKELEY_SOURCE = (
     "Peak torque, speed, rotor inertia times 9^2 and static friction as identified by the robot's makers "
-    "(HybridRobotics/isaac_berkeley_humanoid, assets/berkeley_humanoid.py); voltages are an estimate."
+    "(HybridRobotics/isaac_berkeley_humanoid, assets/berkeley_humanoid.py). Voltages, of 6 cells: assumed, no source "
+    "was found."
 )
 _BERKELEY_BATTERY = (24.0, 19.8, 25.2)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +13,11 @@ import tyro
 
 from cadenza.envs.errors import CadenzaError
 from cadenza.scripts.console import escape, out, write_result
-from cadenza.scripts.parse import parse
+from cadenza.scripts.parse import parse, settings_from
 
 if TYPE_CHECKING:
     from cadenza.agents.runs.evaluation import Evaluation
+    from cadenza.agents.runs.policies import OpenedPolicy
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Evaluate:
 
     cadenza evaluate runs/first
     cadenza evaluate bundle --episodes 25 --seed 1 --json evaluation.json
+    cadenza evaluate runs/op3 --stress --episodes 20
 
     On Humanoid a return of 5,000 is standing still for 1,000 steps: look at the forward velocity.
     """
@@ -37,6 +41,12 @@ class Evaluate:
     """of a run: the policy of the best evaluation, or of the last checkpoint"""
     env: str | None = None
     """another environment than the one trained on (same spaces)"""
+    env_set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
+    """settings of the environment, e.g. --env-set terrain=rough "command=(0.2, 0, 0)\""""
+    randomised: bool = False
+    """with domain randomisation and pushes (legged robots)"""
+    stress: bool = False
+    """a table of the policy under pushes, slippery floors, payload, a weak motor, delay (legged robots)"""
     json: Path | None = None
     """write the figures to this file"""
 
@@ -60,7 +70,12 @@ def main(arguments: list[str]) -> int:
     torch.set_num_threads(1)
     policy = open_policy(options.source, options.which)
     env_id = options.env or policy.env_id
-    env = make_env(env_id, **({} if options.env else policy.env_kwargs))
+    kwargs = {**({} if options.env else policy.env_kwargs), **settings_from(options.env_set)}
+    if options.stress:
+        return _stress(options, dataclasses.replace(policy, env_id=env_id, env_kwargs=kwargs))
+    if options.randomised:
+        kwargs["randomised"] = True
+    env = make_env(env_id, **kwargs)
     check_fits(policy, env, env_id)
     began = time.perf_counter()
     with Progress(console=out, transient=True, disable=not out.is_terminal) as bar:
@@ -73,11 +88,11 @@ def main(arguments: list[str]) -> int:
             progress=lambda index, _: bar.update(task, completed=index + 1),
         )
     env.close()
-    source = options.source.name if options.source.is_absolute() else options.source  # no path of this machine
     record: dict[str, Any] = {
-        "command": f"cadenza evaluate {source} --episodes {options.episodes} --seed {options.seed}",
+        "command": _command(options),
         "policy": policy.label,
         "env": env_id,
+        "env_kwargs": kwargs,
         "step": policy.step,
         "seed": options.seed,
         **result.to_dict(),
@@ -86,6 +101,56 @@ def main(arguments: list[str]) -> int:
     }
     write_result(options.json, record)  # first: a closed pipe must not cost the figures
     _print(policy.label, env_id, result)
+    return 0
+
+
+def _command(options: Evaluate) -> str:
+    """What was asked, without a path of this machine."""
+    source = options.source.name if options.source.is_absolute() else options.source
+    words = [f"cadenza evaluate {source} --episodes {options.episodes} --seed {options.seed}"]
+    words += [f"--env {options.env}"] if options.env else []
+    words += ["--which last"] if options.which == "last" else []
+    words += ["--env-set", *(shlex.quote(pair) for pair in options.env_set)] if options.env_set else []
+    words += ["--randomised"] if options.randomised else []
+    words += ["--stress"] if options.stress else []
+    return " ".join(words)
+
+
+def _stress(options: Evaluate, policy: OpenedPolicy) -> int:
+    """The table of conditions."""
+    from rich.progress import Progress
+
+    from cadenza.agents.runs.robustness import STRESSES, robustness
+    from cadenza.agents.runs.settings import provenance
+
+    began = time.perf_counter()
+    with Progress(console=out, transient=True, disable=not out.is_terminal) as bar:
+        task = bar.add_task("playing", total=len(STRESSES) * options.episodes)
+        outcomes = robustness(
+            policy,
+            episodes=options.episodes,
+            seed=options.seed,
+            progress=lambda stress, done: bar.update(task, description=stress.name, advance=float(done > 0)),
+        )
+    record = {
+        "command": _command(options),
+        "policy": policy.label,
+        "env": policy.env_id,
+        "env_kwargs": policy.env_kwargs,
+        "step": policy.step,
+        "seed": options.seed,
+        "robustness": [outcome.to_dict() for outcome in outcomes],
+        "wall_clock_s": round(time.perf_counter() - began, 2),
+        **provenance(),
+    }
+    write_result(options.json, record)
+    out.print(f"[bold]{policy.label}[/] on [bold]{policy.env_id}[/], {options.episodes} noise-free episodes each")
+    out.print(f"  {'':30}{'survived':>10}{'95 %':>12}{'return':>9}{'length':>8}")
+    for outcome in outcomes:
+        result, (low, high) = outcome.evaluation, outcome.survived_ci95
+        share, interval = f"{result.survived} of {result.n}", f"{100 * low:.0f} to {100 * high:.0f}"
+        line = f"  {outcome.stress:30}{share:>10}{interval:>12}{result.return_mean:9,.0f}{result.length_mean:8,.0f}"
+        out.print(escape(line))
     return 0
 
 

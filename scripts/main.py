@@ -20,6 +20,7 @@ COMMANDS = {
     "record": "film a policy as an H.264 video",
     "plot": "learning curves of one or several runs",
     "export": "write a policy bundle: ONNX, safetensors, manifest",
+    "replay": "look at the last states of a simulation that blew up",
     "bench": "measure speed on this machine",
     "demo": "train a humanoid for a few minutes and film it before and after",
 }

@@ -52,6 +52,8 @@ class Train:
     """environments: legged robots are stepped together on MuJoCo's batch, others in turn"""
     randomised: bool = False
     """train with domain randomisation and pushes (legged robots); evaluations stay nominal"""
+    teacher: str | None = None
+    """who chooses the parameters of each episode (legged robots): random or alp-gmm, see docs/curriculum.md"""
     env_set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
     """settings of the environment, e.g. --env-set terrain=rough history=3"""
     device: str = "cpu"
@@ -106,6 +108,7 @@ def _train(options: Train, agent: str, env_id: str, limit: float | None) -> int:
         checkpoint_every=options.checkpoint_every,
         overrides=settings_from(options.set),
         env_kwargs=settings_from(options.env_set),
+        teacher=options.teacher,
         training_kwargs={"randomised": True} if options.randomised else {},
     )
     name = "-".join([agent, env_id.rsplit("/", 1)[-1], *([preset] if preset else []), f"s{options.seed}"])

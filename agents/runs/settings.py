@@ -51,6 +51,8 @@ class RunSettings:
     """Settings of the algorithm that differ from the preset's or from Stable-Baselines3's defaults."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Settings of the environment, in training and evaluation."""
+    teacher: str | None = None
+    """Who chooses the parameters of each training episode: a name of :data:`cadenza.envs.teachers.TEACHERS`."""
     training_kwargs: dict[str, Any] = field(default_factory=dict)
     """Settings of the training environments alone, e.g. ``{"randomised": True}``; they go before ``env_kwargs``."""
 

@@ -38,6 +38,8 @@ from cadenza.envs.errors import CadenzaError
 from cadenza.envs.guard import FiniteGuard
 from cadenza.envs.motor_watch import MotorWatch
 from cadenza.envs.registration import make_env, make_vec_env
+from cadenza.envs.teachers import ParameterSpace, make_teacher
+from cadenza.envs.teachers.curriculum import Curriculum, TeacherWrapper
 
 _log = logging.getLogger(__name__)
 EVALUATION_SEED = 10_000
@@ -158,7 +160,7 @@ def _run(
     dump = folder.path / "non_finite.npz"
     plain = _training_envs(settings, dump)
     envs: VecEnv = normalized(plain, settings) if settings.normalize else plain
-    evaluation_env = FiniteGuard(make_env(settings.env_id, **settings.env_kwargs))
+    evaluation_env = FiniteGuard(make_env(settings.env_id, pictures=False, **settings.env_kwargs))
     try:
         if threads is None:
             threads = choose_threads(settings, envs.observation_space, envs.action_space)
@@ -196,15 +198,37 @@ def _run(
 def _training_envs(settings: RunSettings, dump: Path) -> VecEnv:
     """Several copies of a legged task on MuJoCo's batch; of everything else each in its turn."""
     kwargs = {**settings.env_kwargs, **settings.training_kwargs}
+    curriculum = _curriculum(settings, kwargs)
     if settings.n_envs > 1:
         together = make_vec_env(settings.env_id, settings.n_envs, dump_path=dump, **kwargs)
         if together is not None:
+            together.set_attr("curriculum", curriculum)
             return together
-    return DummyVecEnv([lambda: _training_env(settings.env_id, kwargs, dump) for _ in range(settings.n_envs)])
+    if curriculum is None:
+        return DummyVecEnv([lambda: _training_env(settings.env_id, kwargs, dump) for _ in range(settings.n_envs)])
+    guarded = FiniteGuard(MotorWatch(make_env(settings.env_id, **kwargs)), dump_path=dump)
+    return DummyVecEnv([lambda: Monitor(TeacherWrapper(guarded, curriculum))])
+
+
+def _curriculum(settings: RunSettings, kwargs: dict[str, Any]) -> Curriculum | None:
+    """The teacher of the settings, over what the task offers it."""
+    if settings.teacher is None:
+        return None
+    env = make_env(settings.env_id, **kwargs)
+    try:
+        ranges = getattr(env.unwrapped, "parameter_ranges", None)
+    finally:
+        env.close()
+    if not ranges:
+        raise CadenzaError(
+            f"{settings.env_id} has no parameters that a teacher could choose.",
+            "Legged robots' Stand, Walk and Run have: `cadenza list envs`.",
+        )
+    return Curriculum(make_teacher(settings.teacher, ParameterSpace(ranges), settings.seed))
 
 
 def _training_env(env_id: str, kwargs: dict[str, Any], dump: Path) -> Monitor:
-    return Monitor(FiniteGuard(MotorWatch(make_env(env_id, **kwargs)), dump_path=dump))
+    return Monitor(FiniteGuard(MotorWatch(make_env(env_id, pictures=False, **kwargs)), dump_path=dump))
 
 
 def _events(envs: VecEnv) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from cadenza.envs.errors import CadenzaError
 from cadenza.envs.legged.events import PUSH_EVERY_S, Event
 from cadenza.envs.legged.frames import multiply, rotate_back
 from cadenza.envs.legged.physics import Physics
@@ -30,6 +31,7 @@ _FIELDS = {
     "kp": ("actuator_gainprm", "actuator_biasprm"),
     "kd": ("actuator_biasprm", "dof_damping"),
     "strength": ("actuator_forcerange",),
+    "weak_knee": ("actuator_forcerange",),
     "armature": ("dof_armature",),
     "friction_loss": ("dof_frictionloss",),
     "voltage": ("actuator_gainprm", "actuator_biasprm", "actuator_forcerange"),
@@ -70,6 +72,7 @@ class Conditioner:
         names = [foot.body for foot in robot.feet] + ["world"]
         bodies = [model.body(name).id for name in names]
         self._ground = np.flatnonzero(np.isin(model.geom_bodyid, bodies))
+        self._right_knee = [row for row, name in enumerate(robot.joint_names) if _is_right_knee(name)]
         self._servo = np.array([MOTORS[joint.motor].actuator == "dc_motor" for joint in robot.joints])
         counts = [MOTORS[joint.motor].encoder_counts for joint in robot.joints]
         self._angle_step = np.array([2.0 * np.pi / count if count else 0.0 for count in counts])
@@ -107,7 +110,7 @@ class Conditioner:
         for name, event in self.events.items():
             row = self.values[name][index]
             if name in parameters and event.when != "interval":
-                row[:] = parameters[name]
+                row[:] = self._chosen(event, float(parameters[name]))
             elif event.idle or event.when == "interval" or (event.when == "startup" and self._begun[index]):
                 continue
             elif event.low == event.high:
@@ -122,6 +125,15 @@ class Conditioner:
         turn = np.array([1.0, half[0], half[1], half[2]])
         self._turn[index] = multiply(np.asarray(self.robot.imu.quaternion), turn / np.sqrt(np.square(turn).sum()))
         return {name: self.values[name][index] for name in self.values}
+
+    def _chosen(self, event: Event, value: float) -> float:
+        """A curriculum's value, if the simulation was made for it: fields of the model and delays are laid out once."""
+        if value != event.nominal and not event.low <= value <= event.high:
+            raise CadenzaError(
+                f"The parameter {event.name} = {value:g} lies outside its range here, {event.low:g} to {event.high:g}.",
+                f'Make the environment with conditions={{"{event.name}": (low, high)}} that holds it.',
+            )
+        return value
 
     def _pushes(self, parameters: Mapping[str, float]) -> bool:
         return not self.events["push"].idle or "push" in parameters
@@ -152,7 +164,9 @@ class Conditioner:
                 fields["dof_damping"][index, dof] = damping[dof] * v["kd"][index]
                 fields["actuator_biasprm"][index, act, 2] = bias[act, 2] * v["kd"][index]
             if "actuator_forcerange" in fields:
-                limits = nominal["actuator_forcerange"][act] * (v["strength"][index] * supply)[:, None]
+                strength = v["strength"][index] * supply
+                strength[self._right_knee] *= v["weak_knee"][index, 0]
+                limits = nominal["actuator_forcerange"][act] * strength[:, None]
                 fields["actuator_forcerange"][index, act] = limits
             if "dof_armature" in fields:
                 fields["dof_armature"][index, dof] = nominal["dof_armature"][dof] * v["armature"][index]
@@ -219,6 +233,12 @@ class Conditioner:
         self._begun[:], self._next_push_s[:] = state["begun"], state["next_push_s"]
         self._turn[:] = state["turn"]
         self.apply(np.flatnonzero(self._begun))
+
+
+def _is_right_knee(name: str) -> bool:
+    """By the names that makers use: r_knee, right_knee_joint, Right_Knee_Pitch, LR_KFE."""
+    name = name.lower()
+    return ("knee" in name or "kfe" in name) and ("right" in name or name.startswith(("r_", "lr_")))
 
 
 def _stepped(values: Array, step: Array) -> Array:

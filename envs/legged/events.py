@@ -62,6 +62,7 @@ EVENTS: tuple[Event, ...] = (
     _event("kp", "reset", 0.9, 1.1, 1.0, "joint", "factor on the proportional gain"),
     _event("kd", "reset", 0.9, 1.1, 1.0, "joint", "factor on the damping gain, or on a servo's back-EMF"),
     _event("strength", "reset", 0.95, 1.0, 1.0, "joint", "factor on the torque limit"),
+    _event("weak_knee", "reset", 1.0, 1.0, 1.0, "robot", "factor on the torque limit of the right knee"),
     _event("armature", "reset", 0.8, 1.2, 1.0, "joint", "factor on the rotor's inertia"),
     _event("friction_loss", "reset", 0.5, 2.0, 1.0, "joint", "factor on the dry friction of the gear"),
     _event("voltage", "reset", 0.9, 1.1, 1.0, "robot", "supply over its nominal: a servo's gain and stall torque"),

@@ -46,8 +46,12 @@ class Ground:
     def add_to(self, spec: mujoco.MjSpec) -> None:
         """Add the geom ``floor`` to the world."""
         world = spec.worldbody
+        # Of two geoms that touch, MuJoCo takes the larger friction: the soles'.
+        friction = [0.0, 0.005, 0.0001]
         if self.heights is None:
-            world.add_geom(name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 0.05], material="ground")
+            world.add_geom(
+                name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 0.05], material="ground", friction=friction
+            )
             return
         low, high = float(self.heights.min()), float(self.heights.max())
         spec.add_hfield(
@@ -58,15 +62,16 @@ class Ground:
             userdata=((self.heights - low) / max(high - low, 1e-6)).ravel(),
         )
         world.add_geom(
-            name="floor", type=mujoco.mjtGeom.mjGEOM_HFIELD, hfieldname="ground", pos=[0, 0, low], material="ground"
-        )
+            name="floor", type=mujoco.mjtGeom.mjGEOM_HFIELD, hfieldname="ground", pos=[0, 0, low], material="ground",
+            friction=friction,
+        )  # fmt: skip
 
 
 def make_ground(terrain: Terrain, robot_height_m: float, seed: int = 0) -> Ground:
     """Ground to the scale of a robot.
 
     Args:
-        terrain: ``flat``; ``rough``: bumps of up to 4 % of the robot's height, one after the other every fifth of it;
+        terrain: ``flat``; ``rough``: bumps of up to 4 % of the robot's height, another one every 0.4 of it;
             ``slopes``: hills of up to 15 % grade.
         robot_height_m: of its base in the home pose.
         seed: of the bumps.
@@ -103,7 +108,7 @@ def build_scene(spec: mujoco.MjSpec, ground: Ground, base: str, robot_height_m: 
     """
     spec.add_texture(
         name="ground", type=mujoco.mjtTexture.mjTEXTURE_2D, builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER,
-        mark=mujoco.mjtMark.mjMARK_EDGE, rgb1=[0.32, 0.36, 0.4], rgb2=[0.26, 0.3, 0.34], markrgb=[0.55, 0.58, 0.6],
+        mark=mujoco.mjtMark.mjMARK_EDGE, rgb1=[0.42, 0.46, 0.5], rgb2=[0.36, 0.4, 0.44], markrgb=[0.6, 0.63, 0.65],
         width=300, height=300,
     )  # fmt: skip
     spec.add_texture(
@@ -114,8 +119,13 @@ def build_scene(spec: mujoco.MjSpec, ground: Ground, base: str, robot_height_m: 
     material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "ground"
     ground.add_to(spec)
     spec.worldbody.add_light(
-        pos=[0, 0, 10 * robot_height_m], dir=[0.3, 0.4, -1], type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL
-    )
+        pos=[0, 0, 10 * robot_height_m], dir=[0.3, 0.6, -1], type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
+        diffuse=[0.6, 0.6, 0.6], specular=[0.2, 0.2, 0.2],
+    )  # fmt: skip
+    # Many robots are black: without much light from the camera they are silhouettes.
+    spec.visual.headlight.ambient = [0.45, 0.45, 0.45]
+    spec.visual.headlight.diffuse = [0.55, 0.55, 0.55]
+    spec.visual.headlight.specular = [0.3, 0.3, 0.3]
     away = 4.0 * robot_height_m
     spec.worldbody.add_camera(
         name="follow", pos=[0.35 * away, -away, 1.3 * robot_height_m], mode=mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM,

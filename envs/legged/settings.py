@@ -34,6 +34,9 @@ class LeggedConfig:
     terrain_seed: int = 0
     contacts: Contacts = "feet"
     """``feet``: only soles collide, which is fast; ``all``: the whole body."""
+    visuals: bool = True
+    """Keep the meshes that only show. Without them a model compiles in milliseconds and moves the same; there is little
+    to see in its pictures."""
     backlash: bool = False
     """Give every gear the free play of its motor's data sheet."""
     randomised: bool = False

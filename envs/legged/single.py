@@ -23,8 +23,9 @@ FIRST = np.zeros(1, dtype=np.intp)
 class LeggedEnv(gym.Env):
     """One robot at one task; made with ``make_env("cadenza/OP3Walk-v0", ...)``.
 
-    ``info["reward_terms"]`` has the weighted terms of every step; ``reset(options={"command": (0.2, 0, 0)})`` fixes the
-    velocity command of an episode, ``options={"parameters": {...}}`` sets values that a curriculum chose.
+    ``info["reward_terms"]`` has the weighted terms of every step, and ``floor``, what the cut of a negative sum at 0
+    added; ``reset(options={"command": (0.2, 0, 0)})`` fixes the velocity command of an episode,
+    ``options={"parameters": {...}}`` sets values that a curriculum chose.
 
     Args:
         robot: a name of ``cadenza list robots``.
@@ -76,6 +77,11 @@ class LeggedEnv(gym.Env):
         return self.task.dt
 
     @property
+    def parameter_ranges(self) -> dict[str, tuple[float, float]]:
+        """What a teacher may choose at a reset."""
+        return self.task.parameter_ranges()
+
+    @property
     def joint_names(self) -> tuple[str, ...]:
         """In the order of actions."""
         return self.task.robot.joint_names
@@ -99,7 +105,7 @@ class LeggedEnv(gym.Env):
         """One control step. The time limit is Gymnasium's wrapper's."""
         observations, rewards, terminated, terms = self.task.step(np.asarray(action, dtype=np.float64)[None])
         info = {
-            "reward_terms": weighted(self.task, terms, 0),
+            "reward_terms": weighted(self.task, terms, rewards, 0),
             "command": self.task.command[0].copy(),
             **{name: float(values[0]) for name, values in self.task.measures().items()},
         }
@@ -130,9 +136,12 @@ class LeggedEnv(gym.Env):
         self.task.set_state(state)
 
 
-def weighted(task: LeggedTask, terms: Mapping[str, NDArray[np.float64]], index: int) -> dict[str, float]:
-    """A copy's reward terms times their weights."""
-    return {
+def weighted(
+    task: LeggedTask, terms: Mapping[str, NDArray[np.float64]], rewards: NDArray[np.float64], index: int
+) -> dict[str, float]:
+    """A copy's reward terms times their weights, and ``floor``: they sum to its reward."""
+    out = {
         name: float(weight * values[index])
         for weight, (name, values) in zip(task.reward_weights, terms.items(), strict=True)
     }
+    return {**out, "floor": float(rewards[index]) - sum(out.values())}

@@ -49,8 +49,9 @@ class LeggedTask:
 
     def __init__(self, robot: LeggedRobot, config: LeggedConfig, n: int, physics: Callable[[mujoco.MjModel], Physics]):
         self.robot, self.config, self.n = robot, config, n
-        spec = robot.build_spec(contacts=config.contacts, backlash=config.backlash)
-        bare = spec.copy().compile()
+        made = {"contacts": config.contacts, "backlash": config.backlash}
+        spec = robot.build_spec(**made, visuals=config.visuals)
+        bare = robot.build_spec(**made, visuals=False).compile()
         self.home_qpos = home_qpos(robot, bare)
         self.home_height = float(self.home_qpos[2])
         self.ground = make_ground(config.terrain, self.home_height, config.terrain_seed)
@@ -139,6 +140,11 @@ class LeggedTask:
         """What an evaluation reports beside the reward, after a step, (n,) each."""
         return {}
 
+    def parameter_ranges(self) -> dict[str, tuple[float, float]]:
+        """What a curriculum may choose at a reset, with the ranges of the configuration: (low, high) by name."""
+        push = self.events["push"]
+        return {"push": (push.low, push.high)} if push.high > push.low else {}
+
     def joints_named(self, *parts: str) -> Ids:
         """Rows of the joints whose name has one of these parts."""
         names = self.robot.joint_names
@@ -205,7 +211,9 @@ class LeggedTask:
         reward = np.maximum(reward, 0.0)
         terminated = self.fallen(signals)
 
-        self._disturb()
+        if self._disturb():
+            # The next action answers to the new commands, so that is what it sees; the reward was for the old ones.
+            signals = replace(signals, command=self.command.copy())
         sample = self._noisy(self.layout.sample(signals), self._all)
         if self.config.history > 1:
             self.history[:, 1:] = self.history[:, :-1].copy()
@@ -229,13 +237,15 @@ class LeggedTask:
 
     # ------------------------------------------------------------------ parts of it
 
-    def _disturb(self) -> None:
-        """Pushes and new commands; they are felt and seen in the next step."""
+    def _disturb(self) -> bool:
+        """Pushes, felt in the next step, and new commands; whether there are any of these."""
         self.conditioner.push(self.random, self.physics.qvel, self.dt, self.parameters)
         self.command_steps -= 1
-        for index in np.flatnonzero(self.command_steps <= 0).tolist():
+        due = np.flatnonzero(self.command_steps <= 0)
+        for index in due.tolist():
             self.command[index] = self.draw_command(index, self.random[index])
             self.command_steps[index] = round(self.command_hold_s() / self.dt)
+        return len(due) > 0
 
     def _moves(self, rows: Ids) -> Array:
         return (np.abs(self.command[rows]).max(axis=1) > 1e-3).astype(np.float64)
@@ -358,4 +368,7 @@ def configured(task: type[LeggedTask], robot: LeggedRobot, settings: Mapping[str
     as_tuples: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
     }
+    if "conditions" in as_tuples:
+        # Beside those that belong to the task, such as Stand's pushes: a slippery floor must not end them.
+        as_tuples["conditions"] = {**config.conditions, **as_tuples["conditions"]}
     return replace(config, **as_tuples)

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
+from cadenza.envs.dumps import DumpHistory
 from cadenza.envs.errors import CadenzaError
-from cadenza.envs.legged.dump import DumpHistory
 from cadenza.envs.legged.events import describe
 from cadenza.envs.legged.physics import BatchPhysics
 from cadenza.envs.legged.single import weighted
@@ -46,7 +46,7 @@ class LeggedVecEnv(VecEnv):
         threads: that step them; 0 takes all processors.
         env_id: what it is called in a dump.
         dump_path: gets the last states before something was not finite, once.
-        settings: of the task's configuration, by name.
+        settings: of the task's configuration, by name; ``visuals`` is False here, as nobody sees the copies.
 
     Raises:
         UnknownNameError: no such robot, task or setting.
@@ -66,7 +66,7 @@ class LeggedVecEnv(VecEnv):
         if n < 1:
             raise CadenzaError(f"A vectorised environment needs at least one copy, got {n}.")
         kind, description = task_class(task), load_humanoid(robot)
-        config = configured(kind, description, settings)
+        config = configured(kind, description, {"visuals": False, **settings})
         self.task: LeggedTask = kind(description, config, n, lambda model: BatchPhysics(model, n, threads))
         assert isinstance(self.task.physics, BatchPhysics)
         self.physics = self.task.physics
@@ -78,7 +78,7 @@ class LeggedVecEnv(VecEnv):
         self.actor_observation_size = self.task.layout.actor_size
         self.spec = EnvSpec(env_id or f"cadenza/{task}", max_episode_steps=self.task.episode_steps)
         """Whoever asks for the time limit finds it where Gymnasium's environments have it."""
-        self._history = DumpHistory(dump_path, {"env_id": env_id, "settings": settings})
+        self._history = DumpHistory(dump_path, {"env_id": env_id, "env_kwargs": settings})
         self._returns, self._lengths = np.zeros(n), np.zeros(n, dtype=np.int64)
         self._began = time.perf_counter()
         self._last_finite = np.zeros((n, self.task.layout.size))
@@ -137,6 +137,7 @@ class LeggedVecEnv(VecEnv):
         if bad.any():
             self._history.dump(np.flatnonzero(bad))
             observations[bad], rewards[bad], terminated = self._last_finite[bad], 0.0, terminated | bad
+            terms = {name: np.where(bad, 0.0, values) for name, values in terms.items()}
         self._last_finite[:] = observations
         self._returns += rewards
         self._lengths += 1
@@ -155,11 +156,11 @@ class LeggedVecEnv(VecEnv):
                     "terminal_observation": observations[index].copy(),
                     "TimeLimit.truncated": bool(truncated[index]),
                     "episode": {"r": round(total, 6), "l": length, "t": seconds},
-                    "reward_terms": weighted(task, terms, index),
+                    "reward_terms": weighted(task, terms, rewards, index),
                     **{name: float(values[row]) for name, values in measures.items()},
                 }
                 if self.curriculum is not None:
-                    self.curriculum.finish(index, total)
+                    self.curriculum.finish(index, float("nan") if bad[index] else total)
                 self._choose_parameters(index)
             observations[ended] = task.reset(ended)
             self._last_finite[ended] = observations[ended]
@@ -201,6 +202,7 @@ class LeggedVecEnv(VecEnv):
         return {
             "physics": self.physics.batch.state.copy(),
             "task": self.task.state(),
+            "curriculum": None if self.curriculum is None else self.curriculum.state_dict(),
             "returns": self._returns.copy(),
             "lengths": self._lengths.copy(),
             "last_finite": self._last_finite.copy(),
@@ -214,6 +216,8 @@ class LeggedVecEnv(VecEnv):
                 "Make the environment with the same id, settings and number of copies as the run that saved it.",
             )
         self.task.set_state(state["task"])
+        if state.get("curriculum") is not None and self.curriculum is not None:
+            self.curriculum.load_state_dict(state["curriculum"])
         self.physics.batch.state[...] = state["physics"]
         self._returns[:], self._lengths[:] = state["returns"], state["lengths"]
         self._last_finite[:] = state["last_finite"]

@@ -91,6 +91,14 @@ class TeacherWrapper(gym.Wrapper):
         observation, info = self.env.reset(seed=seed, options=options)
         return observation, {**info, "parameters": dict(options["parameters"])}
 
+    def get_extra_state(self) -> dict[str, Any]:
+        """What a checkpoint of the environment (:mod:`cadenza.envs.state`) holds of the curriculum."""
+        return self.curriculum.state_dict()
+
+    def set_extra_state(self, state: Mapping[str, Any]) -> None:
+        """The inverse."""
+        self.curriculum.load_state_dict(state)
+
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Step, and report the return where the episode ends."""
         observation, reward, terminated, truncated, info = self.env.step(action)

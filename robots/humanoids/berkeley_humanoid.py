@@ -1,6 +1,6 @@
 """Berkeley Humanoid: two legs of six joints under a trunk, 16 kg, 0.85 m.
 
-Order, limits and peak torques are the Menagerie's; no bus ids are published, so they count from 1. Motor data are the
+Order, limits and peak torques are the Menagerie's; we know of no bus ids, so they count from 1. Motor data are the
 makers' (HybridRobotics/isaac_berkeley_humanoid); their knee has twice the armature that the model gives it.
 
 Gains: the makers train with 10 to 15 N m/rad in hips and knees and 1 in the ankles, where static friction of 1 N m does

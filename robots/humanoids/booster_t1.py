@@ -1,9 +1,11 @@
 """Booster T1: 23 joints, 32 kg, 1.2 m.
 
 Order, limits and peak torques are the Menagerie's; bus ids those of Booster's SDK (``JointIndex``, 0 to 22, the same
-order). Armatures and speeds are Booster's own (BoosterRobotics/booster_train), ten times the model's 0.005 kg m^2; from
-them 10 Hz and a damping ratio of 2 give 190 to 270 N m/rad in the legs, close to the 200 that Booster trains with.
-Two motors move each ankle through rods, hence the ankles' doubled armature. The head's light rotors get 20 Hz and 1.
+order). Its 15, 16, 21 and 22 are the ankles' upper and lower cranks; that pitch and roll are addressed by these numbers
+is assumed. Armatures and speeds are Booster's own (BoosterRobotics/booster_train, read in others' copies); all but the
+head's armatures are 6 to 14 times the model's 0.005 kg m^2. With them 10 Hz and a damping ratio of 2 give 190 to 250
+N m/rad in hips and knees, close to the 200 that Booster trains with, and 270 in the ankles, where Booster has 50. Two
+motors move each ankle through rods, hence the ankles' doubled armature. The head's light rotors get 20 Hz and 1.
 """
 
 from __future__ import annotations

@@ -3,20 +3,21 @@
 The table stands in the order of the bus ids (ROBOTIS-GIT/ROBOTIS-OP3, ``op3_manager/config/OP3.robot``), which is not
 that of the model.
 
-Limits. ROBOTIS publishes motion ranges at the motor's output axis, clockwise positive. The joints of the model take
-their axes from ROBOTIS's URDF, in which a servo's growing position is the positive direction, and a DYNAMIXEL's
-position grows counter-clockwise: the published range of a right joint is the model's with both signs turned round, and
-left is the mirror image of right. Read so, the thigh swings 135 deg forward and 28 back, the knee folds 148 deg, the
-shank leans 110 deg over the toes, and the hips open 90 deg outward and 45 inward; the hulls of the model's brackets
-collide first in the same directions. Read the other way round the thigh would swing 135 deg back. No source confirms
-the signs of every joint; where the two readings cannot be told apart (shoulder roll, head tilt) the table holds the
-range that both allow.
+Limits. ROBOTIS publishes motion ranges at the motor's output axis, clockwise positive (its Japanese support, as this
+project's notes give it; that page itself was not read again). A DYNAMIXEL's position grows counter-clockwise. The
+joints of the model take their axes from ROBOTIS's URDF, where we assume that a servo's growing position is the positive
+direction: the published range of a right joint is then the model's with both signs turned round, and left is the mirror
+image of right. Read so, the thigh swings 135 deg forward and 28 back, the knee folds 148 deg, the shank leans 110 deg
+over the toes, and the hips open 90 deg outward and 45 inward; the hulls of the model's brackets collide first in the
+same directions. Read the other way round the thigh would swing 135 deg back. No source confirms the signs of every
+joint; where the two readings cannot be told apart (shoulder roll, head tilt) the table holds the range that both allow.
 
-Gains. 21.1 N m/rad is what DeepMind identified on real OP3 servos together with armature 0.045 kg m^2, friction 0.03
-N m and damping 1.084 N m s/rad (Haarnoja et al. 2023; the numbers of the Menagerie's model). The servo as delivered
-(Position P Gain 800) has 18.9 by the data sheet at 12 V; 21.1 is what a gain of 894 has, or 800 at 13.4 V: the two
-agree within 12 %. The identified damping holds the gear's viscous friction too; the table's is the back-EMF of the data
-sheet, 4.1 N m / 46 rpm = 0.851. The peak torque is the data sheet's 4.1 N m; the Menagerie's model allows 5.
+Gains. 21.1 N m/rad is the Menagerie's, with armature 0.045 kg m^2, friction 0.03 N m and damping 1.084 N m s/rad.
+Others quote these numbers, with a peak torque of 4.1 N m, as what Haarnoja et al. (2023) identified on an OP3 servo;
+we have not read them in the paper. The servo as delivered (Position P Gain 800) has 18.9 at 12 V if the units of its
+loop are what robots/motors.py assumes; 21.1 is then what a gain of 894 has, or 800 at 13.4 V: the two agree within
+12 %. An identified damping would hold the gear's viscous friction too; the table's is the back-EMF of the data sheet,
+4.1 N m / 46 rpm = 0.851. The peak torque is the data sheet's 4.1 N m; the Menagerie's model allows 5.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Unitree G1 with 29 joints, 33 kg, 1.3 m.
 
-Order and bus ids are those of Unitree's SDK (``G1JointIndex``, 0 to 28), which the model shares. Limits and peak
-torques are the Menagerie's. The armatures come from the rotors (robots/motors.py), not from the model's 0.01 kg m^2.
+Order and bus ids are those of Unitree's SDK (``G1JointIndex``, 0 to 28, ``g1_29dof_example.cpp``), which the model
+shares; in the ankles and the waist they mean pitch and roll in the SDK's mode PR only. Limits and peak torques are the
+Menagerie's. The armatures come from the rotors (robots/motors.py), not from the model's 0.01 kg m^2.
 
 Gains follow from the rotors too, but stiffer than mjlab's 10 Hz: with 28 N m/rad in each ankle the robot falls unless a
 policy balances it all the time, for to stand by itself it needs more than m g h = 33 kg * 9.81 m/s^2 * 0.67 m = 220

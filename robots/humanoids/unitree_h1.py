@@ -1,11 +1,14 @@
 """Unitree H1: 19 joints, 51 kg, 1.8 m, one motor in each ankle.
 
-Order, limits and peak torques are the Menagerie's; bus ids those of Unitree's SDK (its H1 example's ``JointIndex``).
+Order, limits and peak torques are the Menagerie's; bus ids those of Unitree's SDK (``JointIndex`` of
+unitreerobotics/unitree_sdk2, ``h1_arm_sdk_dds_example.cpp``; 9 is not used). The URDF of unitree_ros that we read lets
+the hips pitch from -3.14 to 2.53 rad; the Menagerie's narrower limits stand here.
 
-Rotor inertias are not published: 0.1 kg m^2 is the Menagerie's figure, and what follows from it is no better. Legs and
-torso get 15 Hz and a damping ratio of 1.5, which is 888 N m/rad (MuJoCo Playground runs this robot on 800); the arms
-10 Hz and 1. Unitree's own policies run on 150 to 200 N m/rad and 40 in the ankles, on which the robot cannot stand
-without a policy: m g h is 51 kg * 9.81 m/s^2 * 0.97 m = 490 N m/rad.
+We know of no published rotor inertias: 0.1 kg m^2 is the Menagerie's, and what follows from it is no better. Legs and
+torso get 15 Hz and a damping ratio of 1.5, which is 888 N m/rad (MuJoCo Playground's ``h1_mjx_feetonly.xml`` has 800 in
+the legs, its ``h1_mjx.xml`` 200 to 300 and 40 in the ankles); the arms 10 Hz and 1. The policy that Unitree ships runs
+on 150 N m/rad, 200 in the knees and 40 in the ankles (unitree_rl_gym, ``deploy_mujoco/configs/h1.yaml``), on which the
+robot cannot stand without a policy: m g h is 51 kg * 9.81 m/s^2 * 0.97 m = 490 N m/rad.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ class Bench:
     cadenza bench update --preset cpu --threads 2
     cadenza bench loop --preset cpu
     cadenza bench env cadenza/Humanoid-v0 Hopper-v5
+    cadenza bench env --env cadenza/OP3Walk-v0
     cadenza bench replay --capacity 10000 1000000
     cadenza bench growth --plot growth.png
     cadenza bench wallclock --minutes 20 --seeds 3
@@ -88,11 +89,13 @@ def main(arguments: list[str]) -> int:
 
 
 def _check(what: Overview | Update | Loop | Env | Replay | Growth) -> None:
-    for name in ("batch", "threads", "repeats", "steps", "stored", "obs", "actions", "largest", "n_envs"):
+    for name in ("batch", "threads", "repeats", "steps", "stored", "obs", "actions", "largest", "n_envs", "copies"):
         value = getattr(what, name, None)
+        if isinstance(what, Env) and name == "threads":
+            continue
         if value is not None and value < 1:
             raise CadenzaError(f"--{name} must be at least 1, got {value}.")
     if isinstance(what, Replay) and (not what.capacity or min(what.capacity) < 1):
         raise CadenzaError("--capacity takes one or several numbers of transitions, each at least 1.")
-    if isinstance(what, Env) and not what.envs:
-        raise CadenzaError("Name at least one environment.", "See `cadenza list envs`.")
+    if isinstance(what, Env) and what.threads < 0:
+        raise CadenzaError(f"--threads must be 0 (all processors) or more, got {what.threads}.")

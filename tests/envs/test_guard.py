@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ def test_the_last_steps_are_written_once(tmp_path: Path, caplog: pytest.LogCaptu
     assert str(path) in caplog.text
     assert "the observation" in caplog.text
     with np.load(path, allow_pickle=False) as dump:
-        assert sorted(dump) == ["action", "observation"]
+        assert sorted(dump) == ["about", "action", "observation"]
         np.testing.assert_allclose(dump["action"][:, 0], np.arange(5, 21) / 100, rtol=1e-6)
         # The state before the action: what step 4 to step 19 observed.
         np.testing.assert_array_equal(dump["observation"][:, 1], np.arange(4, 20))
@@ -120,6 +121,7 @@ def test_a_simulation_that_mujoco_resets_in_silence_is_noticed(field: str, value
     with np.load(tmp_path / "dump.npz", allow_pickle=False) as dump:
         assert (dump["qpos"].shape, dump["qvel"].shape, dump["action"].shape) == ((16, 24), (16, 23), (16, 17))
         np.testing.assert_array_equal(dump["qpos"][-1][:7], before[:7])
+        assert json.loads(str(dump["about"])) == {"env_id": "cadenza/Humanoid-v0", "env_kwargs": {}}
     data.qfrc_applied[:] = 0
     # The next episode is an ordinary one.
     guard.reset(seed=1)

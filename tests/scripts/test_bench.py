@@ -10,6 +10,8 @@ import torch
 from cadenza.agents.symphony.arithmetic import gflop, update_products
 from cadenza.agents.symphony.block import compiled
 from cadenza.agents.symphony.presets import PRESETS
+from cadenza.robots import load_humanoid
+from cadenza.robots.menagerie import is_fetched
 from cadenza.scripts.main import run
 
 
@@ -67,6 +69,23 @@ def test_env_takes_several_in_turn(tmp_path: Path) -> None:
         assert figures["steps_per_s"] * figures["ms_per_step"] == pytest.approx(1000, rel=0.05)
 
 
+def test_env_steps_legged_robots_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if not is_fetched(load_humanoid("op3").menagerie):
+        pytest.skip("robotis_op3 is not on this computer: make robots")
+    path = tmp_path / "env.json"
+    command = ["bench", "env", "--env", "cadenza/OP3Walk-v0", "--steps", "30", "--repeats", "2", "--copies", "8"]
+    assert run([*command, "--threads", "1", "--json", str(path)]) == 0
+    record = json.loads(path.read_text())
+    assert list(record["envs"]) == ["cadenza/OP3Walk-v0"]
+    assert (record["copies"], record["threads"], record["physics_steps_per_step"]) == (8, 1, 5)
+    assert 0 < record["sync_steps_per_s"] < record["steps_per_s"]
+    assert record["physics_steps_per_s"] > 0
+    assert record["over_sync"] == pytest.approx(record["steps_per_s"] / record["sync_steps_per_s"], abs=0.01)
+    assert record["single_steps_per_s"] == record["envs"]["cadenza/OP3Walk-v0"]["steps_per_s"]
+    shown = capsys.readouterr().out
+    assert all(words in shown for words in ("physics alone", "SyncVectorEnv of 8", "LeggedVecEnv"))
+
+
 def test_replay_counts_bytes(tmp_path: Path) -> None:
     path = tmp_path / "replay.json"
     sizes = ["--capacity", "300", "3000", "--stored", "100", "--obs", "10", "--actions", "3", "--batch", "8"]
@@ -90,6 +109,8 @@ def test_replay_counts_bytes(tmp_path: Path) -> None:
         (["update", "--threads", "0"], "--threads must be at least 1"),
         (["update", "--env", "CartPole-v1"], "Symphony drives continuous actions"),
         (["env", "cadenza/Humanoidd-v0"], "cadenza/Humanoid-v0"),
+        (["env", "--copies", "0"], "--copies must be at least 1"),
+        (["env", "--threads", "-1"], "--threads must be 0"),
         (["replay", "--capacity", "0"], "--capacity takes"),
         (["growth", "--preset", "cpuu"], "Did you mean cpu"),
         (["growth", "--largest", "0"], "--largest must be at least 1"),
