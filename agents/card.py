@@ -23,11 +23,12 @@ from cadenza.agents.runs.checkpoint import CheckpointStore
 from cadenza.agents.runs.evaluation import duration, evaluate
 from cadenza.agents.runs.motors import MOTOR_ROWS
 from cadenza.agents.runs.policies import EVALUATION, OpenedPolicy, Which, open_policy
+from cadenza.agents.runs.robustness import robustness, table
 from cadenza.agents.runs.settings import RunFolder, RunSettings, provenance, write_bytes, write_json
 from cadenza.controllers.bundle import ONNX_FILE, PolicyBundle
 from cadenza.controllers.shipped import CARD_FILE, CARD_FORMAT, CARD_PAGE, MAX_BUNDLE_BYTES
 from cadenza.envs.errors import CadenzaError
-from cadenza.envs.registration import make_env
+from cadenza.envs.registration import legged_ids, make_env
 
 # Settings of a run by their option of `cadenza train`, beside those that every command of a card names.
 _OPTIONS = {
@@ -36,8 +37,9 @@ _OPTIONS = {
     "evaluate_every": "--evaluate-every",
     "evaluate_episodes": "--evaluate-episodes",
     "checkpoint_every": "--checkpoint-every",
+    "teacher": "--teacher",
 }
-_WITHOUT_OPTION = ("evaluate_every_s", "checkpoint_every_s", "normalize", "env_kwargs")
+_WITHOUT_OPTION = ("evaluate_every_s", "checkpoint_every_s", "normalize")
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,8 @@ def ship_policy(
             "training": _training(Path(run), settings, policy, which),
             "evaluation": _evaluation(temporary, destination.name, episodes, seed, progress),
         }
+        if settings.env_id in legged_ids():
+            card["robustness"] = _robustness(temporary, destination.name, episodes, seed)
         write_json(temporary / CARD_FILE, card)
         card = json.loads((temporary / CARD_FILE).read_text())  # what the page shows is what the file holds
         write_bytes(temporary / CARD_PAGE, render_card(card).encode())
@@ -154,7 +158,10 @@ def training_command(settings: RunSettings, run: str) -> str:
     for name, option in _OPTIONS.items():
         value = getattr(settings, name)
         words += [option, str(value)] if value != _default(fields[name]) else []
+    words += ["--randomised"] if settings.training_kwargs.get("randomised") else []
     words += ["--run", run]
+    if settings.env_kwargs:
+        words += ["--env-set", *(f"{name}={value}" for name, value in settings.env_kwargs.items())]
     if settings.overrides:
         words += ["--set", *(f"{name}={value}" for name, value in settings.overrides.items())]
     return shlex.join(words)
@@ -180,6 +187,16 @@ def _evaluation(
         **result.to_dict(),
         "wall_clock_s": round(time.perf_counter() - began, 1),
         **provenance(),
+    }
+
+
+def _robustness(folder: Path, name: str, episodes: int, seed: int) -> dict[str, Any]:
+    """The table of conditions, without the single episodes: a card must stay small."""
+    outcomes = robustness(open_policy(folder), episodes=episodes, seed=seed)
+    rows = [outcome.to_dict() for outcome in outcomes]
+    return {
+        "command": f"cadenza evaluate {shlex.quote(name)} --episodes {episodes} --seed {seed} --stress",
+        "rows": [{key: row[key] for key in row if key not in ("returns", "lengths", "motors")} for row in rows],
     }
 
 
@@ -237,6 +254,9 @@ def render_card(card: dict[str, Any]) -> str:
         beyond = ", ".join(f"`{name} = {value!r}`" for name, value in training["settings_without_option"].items())
         lines.append(f"- Settings that the command line cannot give: {beyond}.")
     lines += [f"- {card['note']}"] if card["note"] else []
+    if "robustness" in card:
+        lines += ["", "## Robustness", "", "```sh", card["robustness"]["command"], "```", ""]
+        lines += table(card["robustness"]["rows"])
     if result["motors"] is not None:
         lines += _motors(result["motors"])
     return "\n".join(lines) + "\n"

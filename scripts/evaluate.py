@@ -120,12 +120,12 @@ def _stress(options: Evaluate, policy: OpenedPolicy) -> int:
     """The table of conditions."""
     from rich.progress import Progress
 
-    from cadenza.agents.runs.robustness import STRESSES, robustness
+    from cadenza.agents.runs.robustness import robustness
     from cadenza.agents.runs.settings import provenance
 
     began = time.perf_counter()
     with Progress(console=out, transient=True, disable=not out.is_terminal) as bar:
-        task = bar.add_task("playing", total=len(STRESSES) * options.episodes)
+        task = bar.add_task("playing", total=None)
         outcomes = robustness(
             policy,
             episodes=options.episodes,
@@ -145,11 +145,12 @@ def _stress(options: Evaluate, policy: OpenedPolicy) -> int:
     }
     write_result(options.json, record)
     out.print(f"[bold]{policy.label}[/] on [bold]{policy.env_id}[/], {options.episodes} noise-free episodes each")
-    out.print(f"  {'':30}{'survived':>10}{'95 %':>12}{'return':>9}{'length':>8}")
+    out.print(f"  {'':30}{'survived':>10}{'95 %':>12}{'return':>9}{'length':>8}{'forward m/s':>13}")
     for outcome in outcomes:
         result, (low, high) = outcome.evaluation, outcome.survived_ci95
         share, interval = f"{result.survived} of {result.n}", f"{100 * low:.0f} to {100 * high:.0f}"
         line = f"  {outcome.stress:30}{share:>10}{interval:>12}{result.return_mean:9,.0f}{result.length_mean:8,.0f}"
+        line += "" if result.forward_velocity_mean is None else f"{result.forward_velocity_mean:13.3f}"
         out.print(escape(line))
     return 0
 

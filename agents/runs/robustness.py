@@ -24,6 +24,9 @@ class Stress:
     delay_s: float = 0.0
     """Beside them: between a command and its motor; a whole number of physics steps is made of it."""
     randomised: bool = False
+    command: tuple[float, float, float] | None = None
+    """Where a task takes velocity commands: forward and left over the robot's easy speed, and turning, rad/s. None is
+    straight on at the easy speed."""
 
 
 STRESSES: tuple[Stress, ...] = (
@@ -36,7 +39,16 @@ STRESSES: tuple[Stress, ...] = (
     Stress("commands 20 ms late", {}, delay_s=0.02),
     Stress("everything randomised", {}, randomised=True),
 )
-"""Pushes come every 4 to 8 s, from any side."""
+"""Pushes come every 4 to 8 s, from any side. Where a task takes commands, all of these walk straight on."""
+COMMANDS: tuple[Stress, ...] = (
+    Stress("half speed", {}, command=(0.5, 0.0, 0.0)),
+    Stress("backward at 0.4 x easy speed", {}, command=(-0.4, 0.0, 0.0)),
+    Stress("left at 0.4 x easy speed", {}, command=(0.0, 0.4, 0.0)),
+    Stress("turn on the spot, 0.4 rad/s", {}, command=(0.0, 0.0, 0.4)),
+    Stress("stand", {}, command=(0.0, 0.0, 0.0)),
+)
+"""Beside them for tasks that take commands."""
+_TAKE_COMMANDS = ("walk", "run")
 
 
 @dataclass(frozen=True)
@@ -63,7 +75,7 @@ def robustness(
     episodes: int,
     seed: int,
     env_kwargs: dict[str, Any] | None = None,
-    stresses: tuple[Stress, ...] = STRESSES,
+    stresses: tuple[Stress, ...] | None = None,
     progress: Callable[[Stress, int], None] | None = None,
 ) -> list[Outcome]:
     """Play a policy under every condition, with the same reset seeds.
@@ -73,7 +85,7 @@ def robustness(
         episodes: under each condition.
         seed: episode i is reset with ``seed + i``.
         env_kwargs: settings that go before those it was trained with.
-        stresses: the list.
+        stresses: the list; None takes :func:`stresses_of` the task.
         progress: told before each episode.
 
     Raises:
@@ -83,10 +95,14 @@ def robustness(
         raise CadenzaError(
             f"{policy.env_id} has no conditions to change.", "The list is for our legged robots: `cadenza list envs`."
         )
+    robot, task = legged_ids()[policy.env_id]
     out = []
-    for stress in stresses:
-        given = {**policy.env_kwargs, **(env_kwargs or {})}
-        env = make_env(policy.env_id, **under(stress, given, legged_ids()[policy.env_id][0].physics_dt_s))
+    for stress in stresses_of(policy.env_id) if stresses is None else stresses:
+        given = {"visuals": False, **policy.env_kwargs, **(env_kwargs or {})}
+        if task in _TAKE_COMMANDS and (stress.command is not None or given.get("command") is None):
+            forward, left, turn = stress.command or (1.0, 0.0, 0.0)
+            given["command"] = (forward * robot.speed_m_s, left * robot.speed_m_s, turn)
+        env = make_env(policy.env_id, **under(stress, given, robot.physics_dt_s))
         if progress is not None:
             progress(stress, 0)
         try:
@@ -96,6 +112,28 @@ def robustness(
             env.close()
         out.append(Outcome(stress.name, dataclasses.replace(result, motors=None)))
     return out
+
+
+def stresses_of(env_id: str) -> tuple[Stress, ...]:
+    """The list for a task."""
+    return (*STRESSES, *COMMANDS) if legged_ids()[env_id][1] in _TAKE_COMMANDS else STRESSES
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """Outcomes (:meth:`Outcome.to_dict`) as lines of a Markdown table."""
+    lines = [
+        "| Condition | Survived | 95 % | Return | Forward velocity | Velocity error |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        low, high = row["survived_ci95"]
+        forward, error = row["forward_velocity_mean"], row["measures"].get("velocity_error")
+        lines.append(
+            f"| {row['stress']} | {row['survived']} of {row['n']} | {100 * low:.0f} to {100 * high:.0f} % | "
+            f"{row['return_mean']:,.0f} | {'-' if forward is None else f'{forward:.2f} m/s'} | "
+            f"{'-' if error is None else f'{error:.2f} m/s'} |"
+        )
+    return lines
 
 
 def under(stress: Stress, env_kwargs: dict[str, Any], physics_dt_s: float) -> dict[str, Any]:

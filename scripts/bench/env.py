@@ -113,13 +113,13 @@ def _measure_together(env_id: str, options: Env, alone: Record) -> Record:
     n = options.copies
     batch = make_vec_env(env_id, n, threads=options.threads)
     assert isinstance(batch, LeggedVecEnv)
-    small = {"poses": 4} if "GetUp" in env_id else {}
+    small: dict[str, Any] = {"poses": 4} if "GetUp" in env_id else {}
     # What a copy costs does not depend on how many there are: 16 are enough, and made in a sixth of the time.
     beside = min(n, 16)
     sync = SyncVectorEnv([lambda: make_env(env_id, pictures=False, **small) for _ in range(beside)])
     random = np.random.default_rng(0)
     count = max(1, options.steps // 10)
-    actions = random.uniform(-1, 1, (count, n, *batch.action_space.shape)).astype(np.float32)
+    actions = random.uniform(-1, 1, (count, n, len(batch.task.home))).astype(np.float32)
 
     def steps() -> None:
         for chosen in actions:

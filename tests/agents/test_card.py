@@ -81,6 +81,8 @@ def settings_of(command: str) -> RunSettings:
         seed=options.seed, n_envs=options.n_envs, device=options.device, torch_threads=options.torch_threads,
         evaluate_every=options.evaluate_every, evaluate_episodes=options.evaluate_episodes,
         checkpoint_every=options.checkpoint_every, overrides=settings_from(options.set),
+        env_kwargs=settings_from(options.env_set), teacher=options.teacher,
+        training_kwargs={"randomised": True} if options.randomised else {},
     )  # fmt: skip
 
 
@@ -89,6 +91,14 @@ def settings_of(command: str) -> RunSettings:
     [
         SETTINGS,
         RunSettings(agent="sac", env_id="cadenza/Humanoid-v0", torch_threads=2, n_envs=4, overrides={"gamma": 0.98}),
+        RunSettings(
+            agent="ppo",
+            env_id="cadenza/OP3Walk-v0",
+            n_envs=8,
+            teacher="alp-gmm",
+            env_kwargs={"terrain": "rough"},
+            training_kwargs={"randomised": True},
+        ),
         RunSettings(agent="symphony", env_id="Hopper-v5", preset="s3", overrides={"resine": "width", "tau": 1e-3}),
     ],
 )
@@ -99,10 +109,10 @@ def test_the_command_gives_the_same_settings(settings: RunSettings) -> None:
 
 
 def test_what_the_command_cannot_say_stands_in_the_card(run: Path, card: dict[str, Any]) -> None:
-    odd = replace(SETTINGS, evaluate_every_s=60.0, env_kwargs={"frame_skip": 2})
+    odd = replace(SETTINGS, evaluate_every_s=60.0)
     policy = card_module.open_policy(run)
     found = card_module._training(run, odd, policy, "best")["settings_without_option"]
-    assert found == {"evaluate_every_s": 60.0, "env_kwargs": {"frame_skip": 2}}
+    assert found == {"evaluate_every_s": 60.0}
     card["training"]["settings_without_option"] = found
     assert "`evaluate_every_s = 60.0`" in render_card(card)
 
