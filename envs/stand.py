@@ -31,8 +31,8 @@ Array = NDArray[np.float64]
 class StandConfig(LeggedConfig):
     """Settings of Stand."""
 
-    conditions: Conditions = field(default_factory=lambda: {"push": (0.0, 1.0)})
-    """Pushes are a part of the task: kicks of up to the robot's easy walking speed."""
+    conditions: Conditions = field(default_factory=lambda: {"push": (0.0, 3.0)})
+    """Pushes are a part of the task: kicks of up to three times the easy walking speed (OP3's home pose takes two)."""
 
     @classmethod
     def of(cls, robot: LeggedRobot) -> Self:
