@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cadenza.agents.asymmetric import act_in
-from cadenza.agents.export import check_destination, export_bundle, move_into_place
+from cadenza.agents.export import check_destination, export_bundle, move_into_place, task_facts
 from cadenza.agents.runs.checkpoint import CheckpointStore
 from cadenza.agents.runs.evaluation import duration, evaluate
 from cadenza.agents.runs.motors import MOTOR_ROWS
@@ -91,7 +91,7 @@ def ship_policy(
     try:
         report = export_bundle(
             policy.model, temporary, env_id=settings.env_id, env_kwargs=settings.env_kwargs, agent=settings.agent,
-            preset=settings.preset,
+            preset=settings.preset, **task_facts(settings.env_id, settings.env_kwargs),
         )  # fmt: skip
         if report.size_bytes > MAX_BUNDLE_BYTES:
             raise CadenzaError(

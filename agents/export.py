@@ -43,6 +43,7 @@ from cadenza.controllers.bundle import (
 )
 from cadenza.controllers.shipped import CARD_FILE, CARD_PAGE
 from cadenza.envs.errors import CadenzaError
+from cadenza.envs.registration import make_env
 
 PARITY_TOLERANCE = 1e-5
 PARITY_SAMPLES = 256
@@ -64,6 +65,25 @@ class ExportReport:
     parity_error: float
     """Largest difference between torch and ONNX, in units of the scaled action."""
     size_bytes: int
+
+
+def task_facts(env_id: str, env_kwargs: dict[str, Any]) -> dict[str, Any]:
+    """What the task itself says of observation, joints and rate, as arguments of :func:`export_bundle`.
+
+    A policy that is fed another order of joints or terms moves all the same, only not as it should: so the bundle says
+    what they were, and nobody has to keep a file of it by hand.
+    """
+    env = make_env(env_id, pictures=False, **env_kwargs)
+    try:
+        task = env.unwrapped
+        dt = getattr(task, "dt", None)
+        return {
+            "observation_terms": getattr(task, "observation_names", None),
+            "joint_order": getattr(task, "joint_names", None),
+            "control_rate_hz": round(1.0 / float(dt), 9) if dt else None,
+        }
+    finally:
+        env.close()
 
 
 def export_bundle(

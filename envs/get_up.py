@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cadenza.envs.legged import rewards
-from cadenza.envs.legged.observations import actor_terms, privileged_terms
+from cadenza.envs.legged.observations import actor_terms
 from cadenza.envs.legged.settings import LeggedConfig
 from cadenza.envs.legged.signals import Signals
 from cadenza.envs.legged.task import LeggedTask
+from cadenza.envs.legged.tasks import TASKS
 from cadenza.envs.legged.terms import ObservationTerm, RewardTerm
 from cadenza.robots.building import Contacts
 
@@ -36,7 +37,7 @@ class GetUpConfig(LeggedConfig):
     """Settings of GetUp."""
 
     contacts: Contacts = "all"
-    episode_s: float = 10.0
+    episode_s: float = TASKS["get_up"].episode_s
     action_scale_rad: float | None = 1.2
     """Getting up takes poses far from home."""
     poses: int = 32
@@ -64,8 +65,7 @@ class GetUp(LeggedTask):
         self.fallen_poses = fallen_poses(self)
 
     def observation_terms(self) -> Sequence[ObservationTerm]:
-        known = privileged_terms(self, self.robot.speed_m_s) if self.config.privileged else ()
-        return (*actor_terms(len(self.home), clock=False), *known)
+        return actor_terms(len(self.home), clock=False)
 
     def reward_terms(self) -> Sequence[RewardTerm]:
         return (

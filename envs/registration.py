@@ -29,19 +29,17 @@ if TYPE_CHECKING:
 def legged_ids() -> dict[str, tuple[LeggedRobot, str]]:
     """Every robot at every task: id -> robot and name of the task."""
     robots = [load_humanoid(name) for name in humanoid_names()]
-    return {f"cadenza/{robot.prefix}{TASKS[task][0]}-v0": (robot, task) for robot in robots for task in TASKS}
+    return {f"cadenza/{robot.prefix}{TASKS[task].label}-v0": (robot, task) for robot in robots for task in TASKS}
 
 
 ENVIRONMENTS: dict[str, str] = {
     "cadenza/Humanoid-v0": "Gymnasium's Humanoid-v5 with actions in [-1, 1] scaled to the motors' range",
     "cadenza/HumanoidPaper-v0": "Humanoid-v4 as Symphony's paper drives it: actions in [-1, 1] clamped by the motors",
-    **{env_id: f"{robot.title} {TASKS[task][2]}" for env_id, (robot, task) in legged_ids().items()},
+    **{env_id: f"{robot.title} {TASKS[task].summary}" for env_id, (robot, task) in legged_ids().items()},
 }
 """Our environments: id -> one-line summary."""
 
 MAX_EPISODE_STEPS = 1000
-EPISODE_S = {"get_up": 10.0}
-"""Of the legged tasks whose episodes do not last 20 s."""
 
 _ENTRY_POINTS = {
     "cadenza/Humanoid-v0": "cadenza.envs.humanoid:Humanoid",
@@ -68,7 +66,7 @@ def register_environments() -> None:
 
 def legged_steps(task: str, settings: Mapping[str, Any]) -> int:
     """Length of an episode of a legged task, in control steps."""
-    episode_s = settings.get("episode_s", EPISODE_S.get(task, 20.0))
+    episode_s = settings.get("episode_s", TASKS[task].episode_s)
     return round(float(episode_s) / float(settings.get("control_dt_s", 0.02)))
 
 

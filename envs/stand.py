@@ -11,18 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cadenza.envs.legged import rewards
 from cadenza.envs.legged.events import Conditions
-from cadenza.envs.legged.observations import actor_terms, privileged_terms
+from cadenza.envs.legged.observations import actor_terms
 from cadenza.envs.legged.settings import LeggedConfig
 from cadenza.envs.legged.task import LeggedTask
-from cadenza.envs.legged.terms import ObservationTerm, RewardTerm, bell
-from cadenza.robots.description import LeggedRobot
+from cadenza.envs.legged.terms import ObservationTerm, RewardTerm, bell, norm_bell
 
 Array = NDArray[np.float64]
 
@@ -33,11 +32,6 @@ class StandConfig(LeggedConfig):
 
     conditions: Conditions = field(default_factory=lambda: {"push": (0.0, 3.0)})
     """Pushes are a part of the task: kicks of up to three times the easy walking speed (OP3's home pose takes two)."""
-
-    @classmethod
-    def of(cls, robot: LeggedRobot) -> Self:
-        """The same for all robots, as everything in it is a share of their own figures."""
-        return cls()
 
 
 class Stand(LeggedTask):
@@ -58,8 +52,7 @@ class Stand(LeggedTask):
     }
 
     def observation_terms(self) -> Sequence[ObservationTerm]:
-        known = privileged_terms(self, self.robot.speed_m_s) if self.config.privileged else ()
-        return (*actor_terms(len(self.home), clock=False), *known)
+        return actor_terms(len(self.home), clock=False)
 
     def reward_terms(self) -> Sequence[RewardTerm]:
         speed = self.robot.speed_m_s
@@ -67,7 +60,7 @@ class Stand(LeggedTask):
             RewardTerm("upright", lambda s: bell(1.0 - rewards.upright(s), 0.1)),
             RewardTerm("height", lambda s: rewards.height(s, 0.1)),
             RewardTerm("home_pose", lambda s: rewards.home_pose(s, 0.3)),
-            RewardTerm("still", lambda s: np.exp(-np.square(s.base_velocity).sum(axis=1) / (0.5 * speed) ** 2)),
+            RewardTerm("still", lambda s: norm_bell(s.base_velocity, 0.5 * speed)),
             RewardTerm("torque", rewards.torque),
             RewardTerm("action_rate", rewards.action_rate),
             RewardTerm("joint_motion", lambda s: rewards.joint_motion(s, 3.0)),

@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 
 from cadenza.envs.legged import rewards
 from cadenza.envs.legged.commands import CommandRanges
-from cadenza.envs.legged.observations import actor_terms, command_term, privileged_terms
+from cadenza.envs.legged.observations import actor_terms, command_term
 from cadenza.envs.legged.settings import LeggedConfig
 from cadenza.envs.legged.task import LeggedTask
 from cadenza.envs.legged.terms import ObservationTerm, RewardTerm
@@ -102,11 +102,7 @@ class Walk(LeggedTask):
     }
 
     def observation_terms(self) -> Sequence[ObservationTerm]:
-        speed = self.robot.speed_m_s
-        return (*actor_terms(len(self.home), command_term(speed), clock=True), *self._privileged(speed))
-
-    def _privileged(self, speed: float) -> Sequence[ObservationTerm]:
-        return privileged_terms(self, speed) if self.config.privileged else ()
+        return actor_terms(len(self.home), command_term(self.robot.speed_m_s), clock=True)
 
     def reward_terms(self) -> Sequence[RewardTerm]:
         c, robot = self.config, self.robot
@@ -147,7 +143,7 @@ class Walk(LeggedTask):
         c = self.config
         if c.command is not None:
             return np.array(c.command, dtype=np.float64)
-        ranges = CommandRanges(c.forward_m_s, c.left_m_s, c.yaw_rad_s, c.zero_share, c.resample_s)
+        ranges = CommandRanges(c.forward_m_s, c.left_m_s, c.yaw_rad_s, c.zero_share)
         drawn = ranges.draw(random)
         # A curriculum may fix one of them; it is drawn all the same, so that the others stay what they would be.
         for axis, name in enumerate(("forward_m_s", "left_m_s", "yaw_rad_s")):

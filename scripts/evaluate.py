@@ -120,12 +120,12 @@ def _stress(options: Evaluate, policy: OpenedPolicy) -> int:
     """The table of conditions."""
     from rich.progress import Progress
 
-    from cadenza.agents.runs.robustness import robustness
+    from cadenza.agents.runs.robustness import robustness, stresses_of
     from cadenza.agents.runs.settings import provenance
 
     began = time.perf_counter()
     with Progress(console=out, transient=True, disable=not out.is_terminal) as bar:
-        task = bar.add_task("playing", total=None)
+        task = bar.add_task("playing", total=len(stresses_of(policy.env_id)) * options.episodes)
         outcomes = robustness(
             policy,
             episodes=options.episodes,

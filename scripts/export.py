@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
     options = parse(Export, "export", arguments)
     if options.card:
         return _ship(options)
-    from cadenza.agents.export import export_bundle
+    from cadenza.agents.export import export_bundle, task_facts
     from cadenza.agents.runs.policies import open_policy
     from cadenza.agents.runs.settings import RunFolder
 
@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> int:
     settings = RunFolder(options.source).read_settings()
     report = export_bundle(
         policy.model, options.out, env_id=settings.env_id, env_kwargs=settings.env_kwargs, agent=settings.agent,
-        preset=settings.preset, overwrite=options.overwrite,
+        preset=settings.preset, overwrite=options.overwrite, **task_facts(settings.env_id, settings.env_kwargs),
     )  # fmt: skip
     out.print(f"{policy.label}: largest difference between torch and ONNX {report.parity_error:.1e}")
     out.print(f"written: {escape(str(report.path))} ({report.size_bytes / 1e6:.2f} MB)")

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import gymnasium as gym
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
@@ -108,7 +109,7 @@ def train(
     folder = RunFolder(run)
     folder.check_free()
     for kwargs in (settings.env_kwargs, {**settings.env_kwargs, **settings.training_kwargs}):
-        make_env(settings.env_id, **kwargs).close()
+        make_env(settings.env_id, pictures=False, **kwargs).close()
     return _run(settings, folder, None, None, watcher or SilentWatcher(), time_limit_s, train_limit_s)
 
 
@@ -204,17 +205,16 @@ def _training_envs(settings: RunSettings, dump: Path) -> VecEnv:
         if together is not None:
             together.set_attr("curriculum", curriculum)
             return together
-    if curriculum is None:
-        return DummyVecEnv([lambda: _training_env(settings.env_id, kwargs, dump) for _ in range(settings.n_envs)])
-    guarded = FiniteGuard(MotorWatch(make_env(settings.env_id, **kwargs)), dump_path=dump)
-    return DummyVecEnv([lambda: Monitor(TeacherWrapper(guarded, curriculum))])
+    return DummyVecEnv(
+        [lambda: _training_env(settings.env_id, kwargs, dump, curriculum) for _ in range(settings.n_envs)]
+    )
 
 
 def _curriculum(settings: RunSettings, kwargs: dict[str, Any]) -> Curriculum | None:
     """The teacher of the settings, over what the task offers it."""
     if settings.teacher is None:
         return None
-    env = make_env(settings.env_id, **kwargs)
+    env = make_env(settings.env_id, pictures=False, **kwargs)
     try:
         ranges = getattr(env.unwrapped, "parameter_ranges", None)
     finally:
@@ -227,8 +227,9 @@ def _curriculum(settings: RunSettings, kwargs: dict[str, Any]) -> Curriculum | N
     return Curriculum(make_teacher(settings.teacher, ParameterSpace(ranges), settings.seed))
 
 
-def _training_env(env_id: str, kwargs: dict[str, Any], dump: Path) -> Monitor:
-    return Monitor(FiniteGuard(MotorWatch(make_env(env_id, pictures=False, **kwargs)), dump_path=dump))
+def _training_env(env_id: str, kwargs: dict[str, Any], dump: Path, curriculum: Curriculum | None) -> Monitor:
+    env: gym.Env = FiniteGuard(MotorWatch(make_env(env_id, pictures=False, **kwargs)), dump_path=dump)
+    return Monitor(env if curriculum is None else TeacherWrapper(env, curriculum))
 
 
 def _events(envs: VecEnv) -> list[dict[str, Any]]:

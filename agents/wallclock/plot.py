@@ -37,6 +37,7 @@ def plot_curves(curves: list[Curve], destination: Path, title: str) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import FuncFormatter, LogLocator
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 5.2), sharey=True, constrained_layout=True)
     labels: dict[Any, list[Label]] = {left: [], right: []}
@@ -53,6 +54,9 @@ def plot_curves(curves: list[Curve], destination: Path, title: str) -> None:
             axis.plot(x[-1:], curve.iqm[-1:], color=colour, marker="o", markersize=5, zorder=4)
             labels[axis].append((float(x[-1]), float(curve.iqm[-1]), f"{curve.agent} ({curve.seeds})", colour))
     right.set_xscale("log")
+    right.xaxis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))  # labels of every tick would run into each other
+    right.xaxis.set_minor_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+    right.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
     left.set_xlim(left=0)
     left.set_xlabel("training wall-clock [min]")
     right.set_xlabel("environment steps (logarithmic)")

@@ -90,7 +90,9 @@ def _record(plan: Plan, command: str, runs: list[Finished]) -> dict[str, Any]:
 
 def _machine(record: dict[str, Any]) -> str:
     machines = {json.dumps(run["machine"]): run["machine"] for run in record["runs"]}
-    return " and ".join(f"{found['cores']} cores of {found['processor']}" for found in machines.values())
+    return " and ".join(
+        f"{found['cores']} core{'s' * (found['cores'] != 1)} of {found['processor']}" for found in machines.values()
+    )
 
 
 # ------------------------------------------------------------------ the page

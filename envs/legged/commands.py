@@ -18,8 +18,6 @@ class CommandRanges:
     yaw_rad_s: Range
     zero_share: float = 0.1
     """Of commands that are all zero: stand still."""
-    resample_s: float = 10.0
-    """How long a command holds."""
 
     def draw(self, random: np.random.Generator) -> np.ndarray:
         """One command, shape (3,)."""

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.legged.events import PUSH_EVERY_S, Event
-from cadenza.envs.legged.frames import multiply, rotate_back
+from cadenza.envs.legged.frames import DOWN, multiply, rotate_back
 from cadenza.envs.legged.physics import Physics
 from cadenza.robots.description import LeggedRobot
+from cadenza.robots.encoders import angle_steps, quantise, velocity_steps
 from cadenza.robots.motors import MOTORS
-from cadenza.robots.pose import JointIndex, home_qpos
+from cadenza.robots.pose import JointIndex
 
 Array = NDArray[np.float64]
 Ids = NDArray[np.intp]
-DOWN = np.array([0.0, 0.0, -1.0])
 
 # Which fields of the model the events write, so that only those get values of their own for every copy.
 _FIELDS = {
@@ -57,6 +57,7 @@ class Conditioner:
         physics: whose fields are written.
         events: by name, from :func:`cadenza.envs.legged.events.planned`.
         addresses: of the robot's joints in the model.
+        home_height: of the base in the home pose, m.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Conditioner:
         physics: Physics,
         events: Mapping[str, Event],
         addresses: JointIndex,
+        home_height: float,
     ):
         self.robot, self.physics, self.events, self._at = robot, physics, events, addresses
         self._base = model.body(robot.base).id
@@ -74,10 +76,8 @@ class Conditioner:
         self._ground = np.flatnonzero(np.isin(model.geom_bodyid, bodies))
         self._right_knee = [row for row, name in enumerate(robot.joint_names) if _is_right_knee(name)]
         self._servo = np.array([MOTORS[joint.motor].actuator == "dc_motor" for joint in robot.joints])
-        counts = [MOTORS[joint.motor].encoder_counts for joint in robot.joints]
-        self._angle_step = np.array([2.0 * np.pi / count if count else 0.0 for count in counts])
-        self._velocity_step = np.array([MOTORS[joint.motor].velocity_step_rad_s for joint in robot.joints])
-        self._home_height = float(home_qpos(robot, model)[2])
+        self._angle_steps, self._velocity_steps = angle_steps(robot), velocity_steps(robot)
+        self._home_height = home_height
 
         active = [name for name, event in events.items() if not event.idle]
         fields = dict.fromkeys(field for name in active for field in _FIELDS.get(name, ()))
@@ -209,7 +209,8 @@ class Conditioner:
         turn = self._turn[rows]
         gravity = rotate_back(turn, rotate_back(sensed[:, 2 * count : 2 * count + 4], DOWN))
         gyro = rotate_back(turn, sensed[:, 2 * count + 4 :])
-        return Measured(_stepped(angle, self._angle_step), _stepped(velocity, self._velocity_step), gyro, gravity)
+        angle, velocity = quantise(angle, self._angle_steps), quantise(velocity, self._velocity_steps)
+        return Measured(angle, velocity, gyro, gravity)
 
     def back_emf(self, damping: Array) -> Array:
         """The servos' share of the joints' damping, N m s/rad, (n, joints), of ``dof_damping`` (n, nv)."""
@@ -239,11 +240,3 @@ def _is_right_knee(name: str) -> bool:
     """By the names that makers use: r_knee, right_knee_joint, Right_Knee_Pitch, LR_KFE."""
     name = name.lower()
     return ("knee" in name or "kfe" in name) and ("right" in name or name.startswith(("r_", "lr_")))
-
-
-def _stepped(values: Array, step: Array) -> Array:
-    """Rounded to whole steps where a sensor has them."""
-    if not step.any():
-        return values
-    size = np.where(step > 0.0, step, 1.0)
-    return np.where(step > 0.0, np.rint(values / size) * size, values)

@@ -47,31 +47,24 @@ class Event:
         return replace(self, low=low, high=high)
 
 
-def _event(
-    name: str, when: When, low: float, high: float, nominal: float, per: Literal["robot", "joint", "body", "axis"],
-    meaning: str, whole: bool = False,
-) -> Event:  # fmt: skip
-    return Event(name, when, low, high, nominal, per, meaning, whole)
-
-
 EVENTS: tuple[Event, ...] = (
-    _event("mass", "reset", 0.9, 1.1, 1.0, "body", "factor on a body's mass and inertia"),
-    _event("payload", "reset", 0.0, 0.05, 0.0, "robot", "mass added to the base, as a share of the robot's"),
-    _event("com", "reset", -0.02, 0.02, 0.0, "axis", "shift of the base's mass, as a share of the home height"),
-    _event("friction", "reset", 0.5, 1.2, 0.8, "robot", "sliding friction of the soles on the ground"),
-    _event("kp", "reset", 0.9, 1.1, 1.0, "joint", "factor on the proportional gain"),
-    _event("kd", "reset", 0.9, 1.1, 1.0, "joint", "factor on the damping gain, or on a servo's back-EMF"),
-    _event("strength", "reset", 0.95, 1.0, 1.0, "joint", "factor on the torque limit"),
-    _event("weak_knee", "reset", 1.0, 1.0, 1.0, "robot", "factor on the torque limit of the right knee"),
-    _event("armature", "reset", 0.8, 1.2, 1.0, "joint", "factor on the rotor's inertia"),
-    _event("friction_loss", "reset", 0.5, 2.0, 1.0, "joint", "factor on the dry friction of the gear"),
-    _event("voltage", "reset", 0.9, 1.1, 1.0, "robot", "supply over its nominal: a servo's gain and stall torque"),
-    _event("command_delay", "reset", 0, 4, 0, "robot", "physics steps between a command and its motor", True),
-    _event("observation_delay", "reset", 0, 2, 0, "robot", "physics steps between a sensor and the policy", True),
-    _event("encoder_offset", "reset", -0.0175, 0.0175, 0.0, "joint", "constant error of an encoder, rad"),
-    _event("imu_tilt", "reset", -0.035, 0.035, 0.0, "axis", "mounting error of the IMU about each axis, rad"),
-    _event("sensor_noise", "reset", 1.0, 1.0, 0.0, "robot", "factor on the noise that each observation term declares"),
-    _event("push", "interval", 0.0, 0.8, 0.0, "robot", "kick of the base, as a share of the easy walking speed"),
+    Event("mass", "reset", 0.9, 1.1, 1.0, "body", "factor on a body's mass and inertia"),
+    Event("payload", "reset", 0.0, 0.05, 0.0, "robot", "mass added to the base, as a share of the robot's"),
+    Event("com", "reset", -0.02, 0.02, 0.0, "axis", "shift of the base's mass, as a share of the home height"),
+    Event("friction", "reset", 0.5, 1.2, 0.8, "robot", "sliding friction of the soles on the ground"),
+    Event("kp", "reset", 0.9, 1.1, 1.0, "joint", "factor on the proportional gain"),
+    Event("kd", "reset", 0.9, 1.1, 1.0, "joint", "factor on the damping gain, or on a servo's back-EMF"),
+    Event("strength", "reset", 0.95, 1.0, 1.0, "joint", "factor on the torque limit"),
+    Event("weak_knee", "reset", 1.0, 1.0, 1.0, "robot", "factor on the torque limit of the right knee"),
+    Event("armature", "reset", 0.8, 1.2, 1.0, "joint", "factor on the rotor's inertia"),
+    Event("friction_loss", "reset", 0.5, 2.0, 1.0, "joint", "factor on the dry friction of the gear"),
+    Event("voltage", "reset", 0.9, 1.1, 1.0, "robot", "supply over its nominal: a servo's gain and stall torque"),
+    Event("command_delay", "reset", 0, 4, 0, "robot", "physics steps between a command and its motor", True),
+    Event("observation_delay", "reset", 0, 2, 0, "robot", "physics steps between a sensor and the policy", True),
+    Event("encoder_offset", "reset", -0.0175, 0.0175, 0.0, "joint", "constant error of an encoder, rad"),
+    Event("imu_tilt", "reset", -0.035, 0.035, 0.0, "axis", "mounting error of the IMU about each axis, rad"),
+    Event("sensor_noise", "reset", 1.0, 1.0, 0.0, "robot", "factor on the noise that each observation term declares"),
+    Event("push", "interval", 0.0, 0.8, 0.0, "robot", "kick of the base, as a share of the easy walking speed"),
 )  # fmt: skip
 """In the order in which they are drawn."""
 

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+DOWN = np.array([0.0, 0.0, -1.0])
+"""Of gravity, in the world."""
 
 
 def rotate(quaternion: Array, vector: Array) -> Array:

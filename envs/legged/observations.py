@@ -11,7 +11,7 @@ from cadenza.envs.legged.terms import ObservationTerm
 
 if TYPE_CHECKING:
     from cadenza.envs.legged.signals import Signals
-    from cadenza.envs.legged.task import LeggedTask
+    from cadenza.robots.description import LeggedRobot
 
 
 def command_term(speed_m_s: float) -> ObservationTerm:
@@ -44,9 +44,9 @@ def _clock(s: Signals) -> np.ndarray:
     return np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
-def privileged_terms(task: LeggedTask, speed_m_s: float) -> Sequence[ObservationTerm]:
+def privileged_terms(robot: LeggedRobot) -> Sequence[ObservationTerm]:
     """What only the simulation knows."""
-    top = task.robot.clearance_m
+    top, speed_m_s = robot.clearance_m, robot.speed_m_s
     return (
         ObservationTerm(
             "base_velocity", 3, "privileged", lambda s: s.base_velocity, 1.0 / speed_m_s, 0.0, "m/s",

@@ -16,10 +16,9 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from cadenza.envs.guard import BAD_STATE
 
-# On each of these MuJoCo resets its state and goes on as if nothing had happened.
-BAD_STATE = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
+Array = NDArray[np.float64]
 
 
 class Physics(Protocol):

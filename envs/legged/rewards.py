@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cadenza.envs.legged.signals import Signals
-from cadenza.envs.legged.terms import bell, share
+from cadenza.envs.legged.terms import bell, norm_bell, share
 
 Array = NDArray[np.float64]
 
@@ -21,8 +21,7 @@ Array = NDArray[np.float64]
 
 def velocity_tracking(s: Signals, width_m_s: float) -> Array:
     """Forward and sideways velocity as commanded."""
-    error = s.base_velocity[:, :2] - s.command[:, :2]
-    return np.exp(-np.square(error).sum(axis=1) / width_m_s**2)
+    return norm_bell(s.base_velocity[:, :2] - s.command[:, :2], width_m_s)
 
 
 def yaw_tracking(s: Signals, width_rad_s: float) -> Array:
@@ -79,11 +78,6 @@ def foot_slip(s: Signals, most_m_s: float) -> Array:
     return share((speed * s.foot_contact).sum(axis=1), most_m_s)
 
 
-def air_time_at_landing(s: Signals, wanted_s: float) -> Array:
-    """Mean over the feet of the time in the air so far, up to what is wanted."""
-    return np.minimum(s.air_time / wanted_s, 1.0).mean(axis=1) * s.moves
-
-
 # --- what it should spare -----------------------------------------------------------------------------------------
 
 
@@ -105,11 +99,6 @@ def tilt(s: Signals) -> Array:
 def torque(s: Signals) -> Array:
     """Mean squared torque over its limit."""
     return share(np.square(s.torque / s.torque_limit).mean(axis=1), 1.0)
-
-
-def power(s: Signals, most_w: float) -> Array:
-    """Sum of |torque * velocity|."""
-    return share(np.abs(s.torque * s.velocity).sum(axis=1), most_w)
 
 
 def action_rate(s: Signals) -> Array:

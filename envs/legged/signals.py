@@ -72,8 +72,6 @@ class Signals:
     """1 where a foot touches, (n, 2)."""
     foot_force: Array
     """Normal force under each foot, N, (n, 2)."""
-    air_time: Array
-    """How long each foot has been off the ground, s, (n, 2)."""
     weight_n: float
     """Of the robot."""
     friction: Array

@@ -86,6 +86,11 @@ class LeggedEnv(gym.Env):
         """In the order of actions."""
         return self.task.robot.joint_names
 
+    @property
+    def observation_names(self) -> tuple[str, ...]:
+        """One for every entry of what the actor sees."""
+        return self.task.layout.names()
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float64], dict[str, Any]]:

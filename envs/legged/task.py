@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from cadenza.envs.legged.conditions import Conditioner
 from cadenza.envs.legged.delays import Delays
 from cadenza.envs.legged.events import planned
-from cadenza.envs.legged.frames import into_heading, rotate_back, yaw
+from cadenza.envs.legged.frames import DOWN, into_heading, rotate_back, yaw
 from cadenza.envs.legged.ground import build_scene, make_ground
+from cadenza.envs.legged.observations import privileged_terms
 from cadenza.envs.legged.physics import Physics
 from cadenza.envs.legged.settings import LeggedConfig
 from cadenza.envs.legged.signals import Signals
@@ -30,7 +31,6 @@ from cadenza.robots.pose import home_qpos, joint_addresses
 
 Array = NDArray[np.float64]
 Ids = NDArray[np.intp]
-DOWN = np.array([0.0, 0.0, -1.0])
 
 
 class LeggedTask:
@@ -75,7 +75,8 @@ class LeggedTask:
         self._damping = self.physics.field("dof_damping")
         self._feet = [self._sensor_slices(foot.name) for foot in robot.feet]
 
-        self.layout = ObservationLayout(self.observation_terms(), config.history)
+        known = privileged_terms(robot) if config.privileged else ()
+        self.layout = ObservationLayout((*self.observation_terms(), *known), config.history)
         self._reward_terms = tuple(self.reward_terms())
         names = [term.name for term in self._reward_terms]
         for name in config.weights:
@@ -86,7 +87,7 @@ class LeggedTask:
         self.reward_names = tuple(names)
 
         self.events = planned(config.randomised, config.conditions)
-        self.conditioner = Conditioner(robot, self.model, self.physics, self.events, self.addresses)
+        self.conditioner = Conditioner(robot, self.model, self.physics, self.events, self.addresses, self.home_height)
         self.delays = Delays(n, self.substeps, self.events, len(joints), self.robot.physics_dt_s)
 
         count = len(joints)
@@ -96,7 +97,6 @@ class LeggedTask:
         self.command = np.zeros((n, 3))
         self.command_steps = np.zeros(n, dtype=np.int64)
         self.phase = np.zeros(n)
-        self.air_time = np.zeros((n, 2))
         self.history = np.zeros((n, config.history, self.layout.sample_size))
         self.parameters: list[dict[str, float]] = [{} for _ in range(n)]
         self._all = np.arange(n)
@@ -104,7 +104,7 @@ class LeggedTask:
     # ------------------------------------------------------------------ what a task says
 
     def observation_terms(self) -> Sequence[ObservationTerm]:
-        """In the order of the vector."""
+        """What the actor sees, in the order of the vector; privileged terms are the same for all tasks."""
         raise NotImplementedError
 
     def reward_terms(self) -> Sequence[RewardTerm]:
@@ -175,7 +175,7 @@ class LeggedTask:
         self.conditioner.apply(ids)
         self.physics.ctrl[ids] = self.physics.qpos[ids][:, self.addresses.qpos]
         self.physics.forward(ids)
-        for array in (self.steps, self.action, self.last_action, self.action_before_last, self.air_time):
+        for array in (self.steps, self.action, self.last_action, self.action_before_last):
             array[ids] = 0
         self.delays.begin(ids, self.physics.ctrl[ids], self._sensed(ids))
         signals = self._signals(ids)
@@ -202,7 +202,6 @@ class LeggedTask:
         self.phase[:] = np.where(moves > 0, (self.phase + self.dt / self.gait_period_s()) % 1.0, self.phase)
 
         self.last_signals = signals = self._signals(self._all)
-        self.air_time[:] = np.where(signals.foot_contact > 0, 0.0, self.air_time + self.dt)
         terms = {term.name: term.read(signals) for term in self._reward_terms}
         # Summed term by term: the order of a sum over an axis may differ with the number of copies.
         reward = np.zeros(self.n)
@@ -320,7 +319,6 @@ class LeggedTask:
             foot_velocity=np.stack([foot["velocity"] for foot in feet], axis=1),
             foot_contact=contact,
             foot_force=np.stack([np.abs(foot["contact"][:, 3]) for foot in feet], axis=1),
-            air_time=self.air_time[rows],
             weight_n=self.weight_n,
             friction=self.conditioner.values["friction"][rows],
             push_soon=self.conditioner.push_soon(rows),
@@ -332,8 +330,7 @@ class LeggedTask:
     def state(self) -> dict[str, Any]:
         """All that a step depends on beside mjData, as arrays and plain values; see :meth:`set_state`."""
         names = (
-            "steps", "action", "last_action", "action_before_last", "command", "command_steps", "phase", "air_time",
-            "history",
+            "steps", "action", "last_action", "action_before_last", "command", "command_steps", "phase", "history",
         )  # fmt: skip
         return {
             "arrays": {name: getattr(self, name).copy() for name in names},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
@@ -10,13 +11,26 @@ from cadenza.robots.names import unknown_name
 if TYPE_CHECKING:
     from cadenza.envs.legged.task import LeggedTask
 
-TASKS: dict[str, tuple[str, str, str]] = {
-    "stand": ("Stand", "cadenza.envs.stand:Stand", "stands still and takes pushes"),
-    "walk": ("Walk", "cadenza.envs.walk:Walk", "walks as commanded: forward, sideways, turning, and stands"),
-    "run": ("Run", "cadenza.envs.run:Run", "runs forward as fast as commanded"),
-    "get_up": ("GetUp", "cadenza.envs.get_up:GetUp", "gets up from where it fell and stands"),
+
+@dataclass(frozen=True)
+class TaskEntry:
+    """A task as far as it must be known before anything heavy is loaded."""
+
+    label: str
+    """In the ids of its environments."""
+    place: str
+    """Module and class."""
+    summary: str
+    episode_s: float = 20.0
+
+
+TASKS: dict[str, TaskEntry] = {
+    "stand": TaskEntry("Stand", "cadenza.envs.stand:Stand", "stands still and takes pushes"),
+    "walk": TaskEntry("Walk", "cadenza.envs.walk:Walk", "walks as commanded: forward, sideways, turning, and stands"),
+    "run": TaskEntry("Run", "cadenza.envs.run:Run", "runs forward as fast as commanded"),
+    "get_up": TaskEntry("GetUp", "cadenza.envs.get_up:GetUp", "gets up from where it fell and stands", 10.0),
 }
-"""Name -> what stands in an environment's id, where the class is, one line about it."""
+"""By the name that :func:`task_class` takes."""
 
 
 def task_class(name: str) -> type[LeggedTask]:
@@ -27,5 +41,5 @@ def task_class(name: str) -> type[LeggedTask]:
     """
     if name not in TASKS:
         raise unknown_name("task", name, TASKS)
-    module, attribute = TASKS[name][1].split(":")
+    module, attribute = TASKS[name].place.split(":")
     return cast("type[LeggedTask]", getattr(import_module(module), attribute))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -222,8 +222,3 @@ class LeggedVecEnv(VecEnv):
         self._returns[:], self._lengths[:] = state["returns"], state["lengths"]
         self._last_finite[:] = state["last_finite"]
         self._started = True
-
-
-def seeds_of(first: int, n: int) -> Sequence[int]:
-    """The seeds that ``VecEnv.seed(first)`` gives its copies."""
-    return [first + index for index in range(n)]

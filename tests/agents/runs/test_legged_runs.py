@@ -13,9 +13,12 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from cadenza.agents.runs.policies import open_policy
 from cadenza.agents.runs.settings import RunSettings
 from cadenza.agents.runs.training import resume, train
+from cadenza.controllers.bundle import read_manifest
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.legged.vectorized import LeggedVecEnv
+from cadenza.robots import load_humanoid
 from cadenza.robots.menagerie import is_fetched
+from cadenza.scripts.main import run as command
 
 pytestmark = pytest.mark.skipif(not is_fetched("robotis_op3"), reason="the OP3 is not fetched: make robots")
 Tiny = Callable[..., RunSettings]
@@ -57,6 +60,20 @@ def test_a_run_says_what_was_randomised_and_evaluates_without(tiny: Tiny, tmp_pa
     assert events["mass"]["low"] == 0.9
     assert events["push"]["when"] == "interval"
     assert open_policy(tmp_path / "run", "last").env_kwargs == SHORT
+
+
+def test_a_bundle_says_which_joints_and_terms_it_was_trained_on(tiny: Tiny, tmp_path: Path) -> None:
+    """The unit tests of a robot's deployment start here: order, history and rate are never kept by hand."""
+    run, bundle = tmp_path / "run", tmp_path / "bundle"
+    train(tiny("ppo", "cadenza/OP3Walk-v0", total_steps=128, env_kwargs={**SHORT, "history": 2}), run)
+    assert command(["export", str(run), "--which", "last", "--out", str(bundle)]) == 0
+    manifest = read_manifest(bundle)
+    assert manifest.joint_order == load_humanoid("op3").joint_names
+    assert manifest.control_rate_hz == 50.0
+    assert manifest.observation_terms is not None
+    assert len(manifest.observation_terms) == manifest.observation_size == 142
+    assert manifest.observation_terms[9] == "joint_position[0]"
+    assert manifest.observation_terms[71] == "gyro[0]@1"
 
 
 def test_tasks_without_parameters_have_no_teacher(tiny: Tiny, tmp_path: Path) -> None:

@@ -48,10 +48,10 @@ def test_the_python_runs(name: str, repository: Path) -> None:
 def test_observation_terms(tasks_page: str, make_task: MakeTask) -> None:
     stated = {row[0].strip("`"): row[1:] for row in rows(tasks_page, "Term")}
     seen: dict[str, list[str]] = {}
-    for name, (title, _, _) in TASKS.items():
+    for name, entry in TASKS.items():
         task = make_task(name, **({"poses": 1} if name == "get_up" else {}))
         for term in task.layout.actor:
-            seen.setdefault(term.name, []).append(title)
+            seen.setdefault(term.name, []).append(entry.label)
             size = "n" if term.size == len(task.home) else str(term.size)
             assert stated[term.name][:4] == [size, term.source, f"{term.scale:g}", f"{term.noise:g}"]
     assert list(stated) == list(make_task("walk").layout.slices())
@@ -65,10 +65,10 @@ def test_reward_terms(tasks_page: str) -> None:
     table = tasks_page[tasks_page.index("| Term | Kind |") :]
     stated = {row[0].strip("`"): row[1:3] for row in rows(table, "Term")}
     found: dict[str, tuple[list[str], list[float]]] = {}
-    for name, (title, _, _) in TASKS.items():
+    for name, entry in TASKS.items():
         for term, weight in task_class(name).weights.items():
             titles, weights = found.setdefault(term, ([], []))
-            titles.append(title)
+            titles.append(entry.label)
             weights.append(weight)
     expected = {
         term: ["cost" if min(weights) < 0 else "reward", ", ".join(titles)] for term, (titles, weights) in found.items()

@@ -83,10 +83,9 @@ def test_joint_limits_by_hand(make_signals: MakeSignals) -> None:
     np.testing.assert_allclose(rewards.joint_limits(make_signals(angle=np.full((2, 3), -1.5)), 0.1), [1.0, 1.0])
 
 
-def test_torque_and_power_by_hand(make_signals: MakeSignals) -> None:
-    s = make_signals(torque=[[1, 1, 0], [-2, 0, 0]], torque_limit=[2, 2, 2], velocity=[[3, -4, 9], [0, 0, 0]])
+def test_torque_by_hand(make_signals: MakeSignals) -> None:
+    s = make_signals(torque=[[1, 1, 0], [-2, 0, 0]], torque_limit=[2, 2, 2])
     np.testing.assert_allclose(rewards.torque(s), [0.5 / 3, 1 / 3], rtol=1e-12)
-    np.testing.assert_allclose(rewards.power(s, 14.0), [0.5, 0.0])
 
 
 def test_foot_slip_counts_feet_that_touch(make_signals: MakeSignals) -> None:
