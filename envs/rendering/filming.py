@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cadenza.envs.rendering.camera import Camera, Quality
+from cadenza.envs.rendering.interrupts import BetweenFrames
 from cadenza.envs.rendering.overlay import draw_ending, draw_panel, reward_strip, side_by_side
 from cadenza.envs.rendering.video import VideoWriter
 
@@ -178,6 +179,7 @@ class _Crew(ExitStack):
         self.fps = fps or default_fps(self.rate_hz)
         strip_px = round(STRIP_SHARE * height) if strip else 0
         with ExitStack() as opened:
+            self._interrupt = opened.enter_context(BetweenFrames())
             self.episodes: list[_Episode] = []
             for panel in panels:
                 panel.env.reset(seed=0)  # some environments have no picture before
@@ -202,6 +204,7 @@ class _Crew(ExitStack):
         self.shoot()
         shown = 1
         for step in range(1, max_steps + 1):
+            self._interrupt.check()
             for episode in self.episodes:
                 episode.step()
             due = frames_due(step, self.rate_hz, self.fps)
