@@ -91,6 +91,10 @@ class SymphonyConfig:
     storage: Literal["float16", "float32"] = "float32"
     """Number format of stored observations and actions (rewards are always float32)."""
 
+    mirror: bool = False
+    """Mirror half of every batch left to right, where the environment says how (ours): legged robots learn to turn and
+    step to both sides from the data of one."""
+
     # Loop
     batch_size: int = 384
     gradient_steps: int = 3

@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
 from cadenza.agents.symphony.ages import AgeSampler, AgeScratch
+from cadenza.agents.symphony.mirroring import BatchMirror
 
 _TERMINAL, _SPARED, _WRITTEN = 1, 2, 4  # bits of a slot's flags
 
@@ -92,6 +93,8 @@ class FadingReplayBuffer(ReplayBuffer):
         self.reward_scale = 1.0
         """r_bar, the mean absolute reward of the exploration; rewards leave the buffer divided by it."""
         self.exploring = True
+        self.mirror: BatchMirror | None = None
+        """Mirrors half of every batch where it is set."""
         self._repeated = 0
         self._unwritten = 0  # slots that still show an exploration transition
         self._writes = 0
@@ -184,7 +187,10 @@ class FadingReplayBuffer(ReplayBuffer):
         np.take(self._records, rows, axis=0, out=s.stored, mode="clip")
         np.multiply(s.rewards, 1.0 / self.reward_scale, out=s.rewards)
         np.bitwise_and(s.flags, _TERMINAL, out=s.flags)
-        return s.to_device()
+        batch = s.to_device()
+        if self.mirror is not None:
+            self.mirror.apply(batch)
+        return batch
 
     def _draw_rows(self, s: _Scratch) -> NDArray[np.int64]:
         rows = self._sampler.draw(self._generator, self.size(), s.draw)

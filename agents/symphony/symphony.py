@@ -34,6 +34,7 @@ from cadenza.agents.symphony import storage
 from cadenza.agents.symphony.aside import Aside
 from cadenza.agents.symphony.branches import Pair
 from cadenza.agents.symphony.fused import FusedUpdate, fusible
+from cadenza.agents.symphony.mirroring import BatchMirror
 from cadenza.agents.symphony.objective import Loss, actor_branch, combine, critic_forward, critic_loss
 from cadenza.agents.symphony.policy import SymphonyPolicy, check_spaces
 from cadenza.agents.symphony.presets import SymphonyConfig, resolve_config
@@ -164,6 +165,7 @@ class Symphony(OffPolicyAlgorithm):
         fresh = reset_num_timesteps or self._last_obs is None
         result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         assert self.env is not None
+        self.replay_buffer.mirror = BatchMirror.of(self.env, self.device) if self.config.mirror else None
         if fresh or len(self._episode_steps) != self.env.num_envs:
             self._episode_steps = np.zeros(self.env.num_envs, dtype=np.int64)
         if self._vec_normalize_env is not None:

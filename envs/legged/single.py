@@ -12,6 +12,7 @@ from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer
 from numpy.typing import NDArray
 
 from cadenza.envs.legged.events import describe
+from cadenza.envs.legged.mirror import Mirror
 from cadenza.envs.legged.physics import SinglePhysics
 from cadenza.envs.legged.task import LeggedTask, configured
 from cadenza.envs.legged.tasks import task_class
@@ -70,6 +71,11 @@ class LeggedEnv(gym.Env):
     def events_record(self) -> dict[str, Any]:
         """What randomises and disturbs it, with ranges, for a run folder."""
         return describe(self.task.events)
+
+    @property
+    def mirror(self) -> Mirror:
+        """How its observations and actions look in a mirror, for agents that learn from both."""
+        return self.task.mirror
 
     @property
     def dt(self) -> float:

@@ -20,12 +20,15 @@ from cadenza.envs.legged.delays import Delays
 from cadenza.envs.legged.events import planned
 from cadenza.envs.legged.frames import DOWN, into_heading, rotate_back, yaw
 from cadenza.envs.legged.ground import build_scene, make_ground
+from cadenza.envs.legged.mirror import Mirror, task_mirror
 from cadenza.envs.legged.observations import privileged_terms
 from cadenza.envs.legged.physics import Physics
 from cadenza.envs.legged.settings import LeggedConfig
 from cadenza.envs.legged.signals import Signals
 from cadenza.envs.legged.terms import ObservationLayout, ObservationTerm, RewardTerm
+from cadenza.robots import observing
 from cadenza.robots.description import LeggedRobot
+from cadenza.robots.mirror import joint_mirror
 from cadenza.robots.names import unknown_name
 from cadenza.robots.pose import home_qpos, joint_addresses
 
@@ -199,7 +202,7 @@ class LeggedTask:
         self.delays.run(self.physics, targets, self._sensed)
         self.steps += 1
         moves = self._moves(self._all)
-        self.phase[:] = np.where(moves > 0, (self.phase + self.dt / self.gait_period_s()) % 1.0, self.phase)
+        self.phase[:] = observing.advanced_phase(self.phase, moves, self.dt, self.gait_period_s())
 
         self.last_signals = signals = self._signals(self._all)
         terms = {term.name: term.read(signals) for term in self._reward_terms}
@@ -230,6 +233,11 @@ class LeggedTask:
             self.history[index, :, part] = self.layout.sample(signals)[0, part]
         return self._observation(signals, ids)[0]
 
+    @property
+    def mirror(self) -> Mirror:
+        """How observations and actions look in a mirror."""
+        return task_mirror(self.layout, joint_mirror(self.robot, self.model))
+
     def gait_period_s(self) -> float:
         """Of a full cycle of the phase."""
         return self.robot.gait_period_s
@@ -247,7 +255,7 @@ class LeggedTask:
         return len(due) > 0
 
     def _moves(self, rows: Ids) -> Array:
-        return (np.abs(self.command[rows]).max(axis=1) > 1e-3).astype(np.float64)
+        return observing.moves(self.command[rows])
 
     def _noisy(self, sample: Array, ids: Ids) -> Array:
         factor = self.conditioner.values["sensor_noise"]

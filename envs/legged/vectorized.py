@@ -22,6 +22,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 from cadenza.envs.dumps import DumpHistory
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.legged.events import describe
+from cadenza.envs.legged.mirror import Mirror
 from cadenza.envs.legged.physics import BatchPhysics
 from cadenza.envs.legged.single import weighted
 from cadenza.envs.legged.task import LeggedTask, configured
@@ -95,6 +96,11 @@ class LeggedVecEnv(VecEnv):
     def events_record(self) -> dict[str, Any]:
         """What randomises and disturbs it, with ranges, for a run folder."""
         return describe(self.task.events)
+
+    @property
+    def mirror(self) -> Mirror:
+        """How its observations and actions look in a mirror, for agents that learn from both."""
+        return self.task.mirror
 
     @property
     def dt(self) -> float:
