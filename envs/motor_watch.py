@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import gymnasium as gym
 import mujoco
@@ -19,17 +19,45 @@ BLOCK = 512
 
 
 @dataclass(frozen=True, eq=False)
-class _Tap:
-    """Where a step's command and force are read, and what their limits are; arrays of shape (motors,)."""
+class MotorLimits:
+    """What commands and forces are compared with; arrays of shape (motors,)."""
 
     names: list[str]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     """Of the command, in the units of ``ctrl`` (of the action where there is no MuJoCo)."""
-    dt_s: float | None
-    data: mujoco.MjData | None = None
     force_limit: NDArray[np.float64] | None = None
     """Of ``actuator_force``; None where a limit is not known."""
+
+    @classmethod
+    def of(cls, model: mujoco.MjModel) -> Self | None:
+        """The limits that a model states; None where it states no range for an actuator's command."""
+        ranges = _command_ranges(model, None, None)
+        return None if ranges is None else cls(_joint_names(model), *ranges, _force_limits(model))
+
+    def share(self, commands: NDArray[Any]) -> NDArray[np.float64]:
+        """Commands (..., motors) in [-1, 1]; what is not finite counts as 0."""
+        middle, half = (self.high + self.low) / 2, (self.high - self.low) / 2
+        return np.clip(np.nan_to_num((commands - middle) / half), -1.0, 1.0)
+
+    def load(self, forces: NDArray[Any]) -> NDArray[np.float64] | None:
+        """Forces (..., motors) over their limits, in [-1, 1]; None where a limit is not known."""
+        if self.force_limit is None:
+            return None
+        return np.clip(np.nan_to_num(forces / self.force_limit), -1.0, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Tap:
+    """Where a step's command and force are read."""
+
+    limits: MotorLimits
+    dt_s: float | None
+    data: mujoco.MjData | None = None
+
+    @property
+    def names(self) -> list[str]:
+        return self.limits.names
 
 
 class MotorWatch(gym.Wrapper, gym.utils.RecordConstructorArgs):
@@ -94,7 +122,7 @@ class MotorWatch(gym.Wrapper, gym.utils.RecordConstructorArgs):
             self._filled = row + 1
             if self._filled == BLOCK:
                 self._totals, self._rise_k = self._measured()
-                self._before = min(LOOKBACK, BLOCK - _last_start(self._starts, self._before))
+                self._before = min(LOOKBACK, BLOCK - last_start(self._starts, self._before))
                 for rows in (self._commands, self._forces):
                     rows[:LOOKBACK] = rows[BLOCK:]
                 self._filled = 0
@@ -105,11 +133,8 @@ class MotorWatch(gym.Wrapper, gym.utils.RecordConstructorArgs):
         tap, count = self._tap, self._filled
         if tap is None or count == 0:
             return self._totals, self._rise_k
-        middle, half = (tap.high + tap.low) / 2, (tap.high - tap.low) / 2
-        commands = np.clip(np.nan_to_num((self._commands[: LOOKBACK + count] - middle) / half), -1.0, 1.0)
-        loads = None
-        if tap.force_limit is not None:
-            loads = np.clip(np.nan_to_num(self._forces[: LOOKBACK + count] / tap.force_limit), -1.0, 1.0)
+        commands = tap.limits.share(self._commands[: LOOKBACK + count])
+        loads = tap.limits.load(self._forces[: LOOKBACK + count])
         new, rise = measure(commands, loads, self._starts[:count], self._before, self._rise_k, tap.dt_s or math.nan)
         return merge(self._totals, new), rise
 
@@ -155,7 +180,7 @@ def motor_watches(envs: Iterable[gym.Env]) -> list[MotorWatch]:
     return found
 
 
-def _last_start(starts: NDArray[np.bool_], before: int) -> int:
+def last_start(starts: NDArray[np.bool_], before: int) -> int:
     """Row of the last step that begins an episode; before the block where it lies there."""
     found = np.flatnonzero(starts)
     return int(found[-1]) if len(found) else -before
@@ -176,12 +201,11 @@ def _tap(env: gym.Env) -> _Tap | None:
     if data is not None:
         ranges = _command_ranges(data.model, low, high)
         if ranges is not None:
-            names = _joint_names(data.model)
             limit = _force_limits(data.model) if dt_s is not None else None
-            return _Tap(names, *ranges, dt_s, data, limit)
+            return _Tap(MotorLimits(_joint_names(data.model), *ranges, limit), dt_s, data)
     if low is None or high is None or not (high > low).all():
         return None
-    return _Tap([f"action {index}" for index in range(len(low))], low, high, dt_s)
+    return _Tap(MotorLimits([f"action {index}" for index in range(len(low))], low, high), dt_s)
 
 
 def _action_bounds(space: gym.Space) -> tuple[NDArray[np.float64], NDArray[np.float64]] | tuple[None, None]:

@@ -54,7 +54,9 @@ class MotorBook:
             clocks: columns that stand beside the step, such as ``elapsed_s``.
         """
         venv = model.get_env()
-        watches = motor_watches(getattr(getattr(venv, "unwrapped", None), "envs", []))
+        base = getattr(venv, "unwrapped", None)
+        record = getattr(base, "motor_record", None)  # of all copies of a vectorised environment
+        watches = [record] if record is not None else motor_watches(getattr(base, "envs", []))
         if not watches:
             return None
         first, marks = watches[0], [watch.mark() for watch in watches]

@@ -23,6 +23,7 @@ from cadenza.envs.dumps import DumpHistory
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.legged.events import describe
 from cadenza.envs.legged.mirror import Mirror
+from cadenza.envs.legged.motor_record import MotorRecord
 from cadenza.envs.legged.physics import BatchPhysics
 from cadenza.envs.legged.single import weighted
 from cadenza.envs.legged.task import LeggedTask, configured
@@ -85,6 +86,9 @@ class LeggedVecEnv(VecEnv):
         self._last_finite = np.zeros((n, self.task.layout.size))
         self._started = False
         self._actions = np.zeros((n, len(self.task.home)))
+        self._forces = self.physics.read("actuator_force")
+        self.motor_record = MotorRecord(self.task.model, n, self.task.dt)
+        """What the commands so far would have done to the motors."""
         super().__init__(n, observations, actions)
 
     @property
@@ -120,6 +124,7 @@ class LeggedVecEnv(VecEnv):
             self._choose_parameters(index)
         self._started = True
         observations = self.task.reset(np.arange(self.num_envs))
+        self.motor_record.begin(np.arange(self.num_envs))
         self._reset_seeds()
         self._reset_options()
         self._returns[:], self._lengths[:] = 0.0, 0
@@ -138,6 +143,7 @@ class LeggedVecEnv(VecEnv):
         if bad_action.any():
             actions = np.where(bad_action[:, None], 0.0, actions)
         observations, rewards, terminated, terms = task.step(actions)
+        self.motor_record.note(self.physics.ctrl, self._forces)
         finite = np.isfinite(observations).all(axis=1) & np.isfinite(rewards)
         bad: NDArray[np.bool_] = np.logical_or(bad_action | ~finite, self.physics.bad())
         if bad.any():
@@ -169,6 +175,7 @@ class LeggedVecEnv(VecEnv):
                     self.curriculum.finish(index, float("nan") if bad[index] else total)
                 self._choose_parameters(index)
             observations[ended] = task.reset(ended)
+            self.motor_record.begin(ended)
             self._last_finite[ended] = observations[ended]
             self._returns[ended], self._lengths[ended] = 0.0, 0
         return observations, rewards.astype(np.float32), done, infos
@@ -212,6 +219,7 @@ class LeggedVecEnv(VecEnv):
             "returns": self._returns.copy(),
             "lengths": self._lengths.copy(),
             "last_finite": self._last_finite.copy(),
+            "motors": self.motor_record.state(),
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -227,4 +235,6 @@ class LeggedVecEnv(VecEnv):
         self.physics.batch.state[...] = state["physics"]
         self._returns[:], self._lengths[:] = state["returns"], state["lengths"]
         self._last_finite[:] = state["last_finite"]
+        if "motors" in state:  # runs of before did not count them
+            self.motor_record.set_state(state["motors"])
         self._started = True
