@@ -36,6 +36,9 @@ from gymnasium import spaces
 from gymnasium.envs.mujoco import humanoid_v4, humanoid_v5
 from numpy.typing import NDArray
 
+from cadenza.envs.humanoid_mirror import humanoid_mirror
+from cadenza.envs.mirror import Mirror
+
 Step = tuple[NDArray[np.float64], np.float64, bool, bool, dict[str, Any]]
 
 
@@ -91,6 +94,11 @@ class Humanoid(humanoid_v5.HumanoidEnv):
         self.action_space = unit_box(self.model.nu)
         return self.action_space
 
+    @property
+    def mirror(self) -> Mirror:
+        """How observations and actions look in a mirror, for agents that learn from both."""
+        return humanoid_mirror(self.model, world=False)
+
     def step(self, action: NDArray[np.float32]) -> Step:
         """Set ``ctrl`` to the action times the motors' range; one step is 5 * 0.003 s."""
         limit = self.model.actuator_ctrlrange[:, 1]
@@ -127,6 +135,11 @@ class HumanoidPaper(humanoid_v4.HumanoidEnv):
     def _set_action_space(self) -> spaces.Box:
         self.action_space = unit_box(self.model.nu)
         return self.action_space
+
+    @property
+    def mirror(self) -> Mirror:
+        """How observations and actions look in a mirror, for agents that learn from both."""
+        return humanoid_mirror(self.model, world=True)
 
     def step(self, action: NDArray[np.float32]) -> Step:
         """Set ``ctrl`` to the action; the motors give at most +-0.4 of their gear. One step is 5 * 0.003 s."""

@@ -21,7 +21,7 @@ class BatchMirror:
     """Mirrors batches in place.
 
     Args:
-        mirror: a :class:`cadenza.envs.legged.mirror.Mirror`.
+        mirror: a :class:`cadenza.envs.mirror.Mirror`.
         device: of the batches.
     """
 
@@ -41,7 +41,7 @@ class BatchMirror:
         except AttributeError as error:
             raise CadenzaError(
                 "mirror=true needs an environment that knows its mirror image, and this one does not.",
-                "Legged tasks such as cadenza/OP3Walk-v0 do; train others without.",
+                "The humanoids and legged tasks such as cadenza/OP3Walk-v0 do; train others without.",
             ) from error
         return cls(mirror, device)
 

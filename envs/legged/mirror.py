@@ -6,13 +6,11 @@ also true mirrored. An agent that learns from both has twice the data and no fav
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-from numpy.typing import NDArray
 
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.legged.terms import ObservationLayout, ObservationTerm
+from cadenza.envs.mirror import Mirror
 from cadenza.robots.mirror import JointMirror
 
 Rule = tuple[list[int], list[float]]
@@ -31,16 +29,6 @@ _RULES: dict[str, Rule] = {
     "push_soon": ([0], [1]),
 }
 _JOINTS = ("joint_position", "joint_velocity", "last_action")
-
-
-@dataclass(frozen=True, eq=False)
-class Mirror:
-    """``mirrored = sign * values[..., index]`` for whole observations, critics' part included, and for actions."""
-
-    observation_index: NDArray[np.intp]
-    observation_sign: NDArray[np.float64]
-    action_index: NDArray[np.intp]
-    action_sign: NDArray[np.float64]
 
 
 def task_mirror(layout: ObservationLayout, joints: JointMirror) -> Mirror:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -12,10 +13,11 @@ from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer
 from numpy.typing import NDArray
 
 from cadenza.envs.legged.events import describe
-from cadenza.envs.legged.mirror import Mirror
 from cadenza.envs.legged.physics import SinglePhysics
+from cadenza.envs.legged.signals import Signals
 from cadenza.envs.legged.task import LeggedTask, configured
 from cadenza.envs.legged.tasks import task_class
+from cadenza.envs.mirror import Mirror
 from cadenza.robots import load_humanoid
 
 FIRST = np.zeros(1, dtype=np.intp)
@@ -96,6 +98,12 @@ class LeggedEnv(gym.Env):
     def observation_names(self) -> tuple[str, ...]:
         """One for every entry of what the actor sees."""
         return self.task.layout.names()
+
+    def seen(self) -> Signals:
+        """What the newest sample of the last observation was made of, but for sensor noise."""
+        if not self.task.steps[0]:
+            return self.task._signals(FIRST)
+        return replace(self.task.last_signals, command=self.task.command.copy())
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -20,12 +20,13 @@ from cadenza.envs.legged.delays import Delays
 from cadenza.envs.legged.events import planned
 from cadenza.envs.legged.frames import DOWN, into_heading, rotate_back, yaw
 from cadenza.envs.legged.ground import build_scene, make_ground
-from cadenza.envs.legged.mirror import Mirror, task_mirror
+from cadenza.envs.legged.mirror import task_mirror
 from cadenza.envs.legged.observations import privileged_terms
 from cadenza.envs.legged.physics import Physics
 from cadenza.envs.legged.settings import LeggedConfig
 from cadenza.envs.legged.signals import Signals
 from cadenza.envs.legged.terms import ObservationLayout, ObservationTerm, RewardTerm
+from cadenza.envs.mirror import Mirror
 from cadenza.robots import observing
 from cadenza.robots.description import LeggedRobot
 from cadenza.robots.mirror import joint_mirror

@@ -22,12 +22,12 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 from cadenza.envs.dumps import DumpHistory
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.legged.events import describe
-from cadenza.envs.legged.mirror import Mirror
 from cadenza.envs.legged.motor_record import MotorRecord
 from cadenza.envs.legged.physics import BatchPhysics
 from cadenza.envs.legged.single import weighted
 from cadenza.envs.legged.task import LeggedTask, configured
 from cadenza.envs.legged.tasks import task_class
+from cadenza.envs.mirror import Mirror
 from cadenza.robots import load_humanoid
 
 logger = logging.getLogger(__name__)

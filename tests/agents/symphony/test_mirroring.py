@@ -11,7 +11,7 @@ from cadenza.agents import Symphony
 from cadenza.agents.symphony.mirroring import BatchMirror
 from cadenza.agents.symphony.replay import Batch
 from cadenza.envs.errors import CadenzaError
-from cadenza.envs.legged.mirror import Mirror
+from cadenza.envs.mirror import Mirror
 from cadenza.envs.registration import make_env
 
 SMALL = {"hidden_size": 16, "critic_nodes": 8, "batch_size": 8, "learning_starts": 20, "buffer_size": 100}
