@@ -29,8 +29,8 @@ SHARED = {"cadenza.envs.errors", "cadenza.envs.names"}
 BASE = {"cadenza.robots.errors", "cadenza.robots.names"}
 
 HEAVY = {
-    "cv2", "gymnasium", "imageio_ffmpeg", "matplotlib", "mujoco", "onnx", "onnxruntime", "sb3_contrib",
-    "stable_baselines3", "tensorboard", "torch",
+    "can", "cv2", "dynamixel_sdk", "gymnasium", "imageio_ffmpeg", "matplotlib", "mcap", "mujoco", "onnx", "onnxruntime",
+    "sb3_contrib", "scservo_sdk", "stable_baselines3", "tensorboard", "torch",
 }  # fmt: skip
 # Importing these must load nothing of HEAVY, directly or through what they import.
 LIGHT = [
@@ -140,6 +140,22 @@ def test_no_module_imports_itself_in_a_circle() -> None:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(" -> ".join(error.args[1]))
+
+
+DRIVERS = tuple(f"cadenza.robots.hardware.{name}" for name in ("canbus", "dynamixel", "feetech", "transports"))
+EMULATORS = "cadenza.robots.hardware.emulators"
+
+
+def test_drivers_and_emulated_motors_share_no_code() -> None:
+    """A mistake in a packet that both made would be none to either: each has its own codec and table."""
+    wrong = [
+        f"{name} imports {other}"
+        for name in modules()
+        for other in imports(name, only_on_import=False)
+        if (name.startswith(EMULATORS) and other.startswith(DRIVERS))
+        or (name.startswith(DRIVERS) and other.startswith(EMULATORS))
+    ]
+    assert wrong == []
 
 
 def test_ours_is_imported_by_its_full_name() -> None:

@@ -57,6 +57,7 @@ def test_a_run_says_what_was_randomised_and_evaluates_without(tiny: Tiny, tmp_pa
     )
     train(settings, tmp_path / "run")
     events = json.loads((tmp_path / "run" / "config.json").read_text())["events"]
+    assert "torque_rms_over_rated" in (tmp_path / "run" / "motors.csv").read_text()
     assert events["mass"]["low"] == 0.9
     assert events["push"]["when"] == "interval"
     assert open_policy(tmp_path / "run", "last").env_kwargs == SHORT
