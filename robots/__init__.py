@@ -1,7 +1,7 @@
 """Robots as data. Importing this loads no MuJoCo.
 
-Humanoids that exist are one file each in ``robots/humanoids/`` and are found there; Gymnasium's, which does not exist,
-is the module ``gym_humanoid``.
+Humanoids and arms that exist are one file each in ``robots/humanoids/`` and ``robots/arms/`` and are found there;
+Gymnasium's humanoid, which does not exist, is the module ``gym_humanoid``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Protocol, cast
 
+from cadenza.robots.arm_description import ArmRobot
 from cadenza.robots.description import LeggedRobot
 from cadenza.robots.errors import CadenzaError
 from cadenza.robots.names import unknown_name
@@ -79,3 +80,46 @@ def load_humanoid(name: str) -> LeggedRobot:
             "docs/add-a-robot.md shows a complete file.",
         )
     return robot
+
+
+def arm_names() -> tuple[str, ...]:
+    """Names of the arms: those of the files in ``robots/arms/``, sorted. Imports none of them."""
+    from cadenza.robots import arms
+
+    return tuple(sorted(found.name for found in iter_modules(arms.__path__) if not found.name.startswith("_")))
+
+
+@cache
+def load_arm(name: str) -> ArmRobot:
+    """The arm of that name, e.g. ``panda``. Loads no MuJoCo.
+
+    Raises:
+        UnknownNameError: there is none; the advice names the nearest.
+        CadenzaError: its file defines no ``ROBOT``, or one of another name.
+    """
+    if name not in arm_names():
+        raise unknown_name("arm", name, arm_names(), see="cadenza list robots")
+    robot = getattr(import_module(f"cadenza.robots.arms.{name}"), "ROBOT", None)
+    if not isinstance(robot, ArmRobot) or robot.name != name:
+        raise CadenzaError(
+            f"robots/arms/{name}.py does not define ROBOT, an ArmRobot named {name!r}.",
+            "docs/arms.md says what stands in such a file.",
+        )
+    return robot
+
+
+def robot_names() -> tuple[str, ...]:
+    """Names of all robots with a joint table: humanoids, then arms."""
+    return (*humanoid_names(), *arm_names())
+
+
+def load_robot(name: str) -> LeggedRobot | ArmRobot:
+    """The humanoid or arm of that name. Loads no MuJoCo.
+
+    Raises:
+        UnknownNameError: there is none; the advice names the nearest.
+        CadenzaError: its file defines no robot of that name.
+    """
+    if name not in robot_names():
+        raise unknown_name("robot", name, robot_names(), see="cadenza list robots")
+    return load_arm(name) if name in arm_names() else load_humanoid(name)

@@ -17,13 +17,15 @@ force is limited to +-s, the second is the joint's damping ``s / n``, which the 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from cadenza.robots.description import ActuatorKind, Joint, LeggedRobot
+from cadenza.robots.description import ActuatorKind, Joint, TableRobot
 from cadenza.robots.motors import MOTORS
 
 if TYPE_CHECKING:
     import mujoco
+
+RobotT = TypeVar("RobotT", bound=TableRobot)
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,17 @@ def add_actuator(spec: mujoco.MjSpec, joint: Joint, kind: ActuatorKind | None = 
     return made
 
 
-def at_voltage(robot: LeggedRobot, supply_v: float) -> LeggedRobot:
+def add_torque_actuator(spec: mujoco.MjSpec, joint: Joint) -> mujoco.MjsActuator:
+    """Append the joint's motor as a source of torque; ``ctrl`` is the torque in N m, clamped to the joint's limit."""
+    import mujoco
+
+    made = spec.add_actuator(name=joint.name, target=joint.name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
+    made.ctrllimited = made.forcelimited = mujoco.mjtLimited.mjLIMITED_TRUE
+    made.ctrlrange = made.forcerange = (-joint.torque_nm, joint.torque_nm)
+    return made
+
+
+def at_voltage(robot: RobotT, supply_v: float) -> RobotT:
     """The robot on another supply: stall torque and kp of its ``dc_motor`` joints scale with it, kd does not.
 
     A ``pd`` drive regulates current; within its range the supply changes neither gains nor peak torque.

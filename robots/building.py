@@ -10,26 +10,15 @@ what the foot touches, world frame, N). With ``backlash``, a joint ``<joint>_bac
 
 from __future__ import annotations
 
-from pathlib import PurePath
 from typing import Literal
 
 import mujoco
-import numpy as np
 
-from cadenza.robots.actuators import actuation, add_actuator
+from cadenza.robots.actuators import add_actuator
 from cadenza.robots.description import ActuatorKind, Foot, Joint, LeggedRobot
 from cadenza.robots.menagerie import menagerie_spec
+from cadenza.robots.model_parts import body_of, drop_geom, drop_unused_meshes, set_first, set_joint, strip
 from cadenza.robots.motors import MOTORS
-
-_DEFAULTS = {
-    "geom": (
-        *("type", "contype", "conaffinity", "condim", "priority", "group", "friction", "solmix", "solref", "solimp"),
-        *("margin", "gap", "rgba", "material"),
-    ),
-    "joint": ("armature", "damping", "frictionloss", "stiffness", "range", "limited", "axis", "actfrclimited"),
-    "site": ("type", "group", "size", "rgba", "material"),
-}
-"""Attributes whose defaults a model may have changed."""
 
 BACKLASH_SUFFIX = "_backlash"
 
@@ -64,10 +53,10 @@ def build_spec(
         ValueError: the table and the model do not have the same joints.
     """
     spec = menagerie_spec(robot.menagerie, robot.entry)
-    _strip(spec)
+    strip(spec, ("imu", "left_sole", "right_sole"))
     joints = _joints_by_name(spec, robot)
     for row in robot.joints:
-        _set_joint(joints[row.name], row, actuator)
+        set_joint(joints[row.name], row, actuator)
         if backlash and MOTORS[row.motor].backlash_rad > 0:
             _add_backlash(joints[row.name], row, robot.physics_dt_s)
     for row in robot.joints:
@@ -76,33 +65,15 @@ def build_spec(
     if not visuals:
         for geom in list(spec.geoms):
             if not (geom.contype or geom.conaffinity):
-                _drop(spec, geom)
-    _drop_unused_meshes(spec)
+                drop_geom(spec, geom)
+    drop_unused_meshes(spec)
     imu = robot.imu
-    _body(spec, robot, imu.body).add_site(name="imu", pos=imu.position, quat=imu.quaternion, group=5)
+    body_of(spec, robot, imu.body).add_site(name="imu", pos=imu.position, quat=imu.quaternion, group=5)
     for foot in robot.feet:
         _add_foot(spec, robot, foot)
     spec.option.timestep = robot.physics_dt_s
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     return spec
-
-
-def _strip(spec: mujoco.MjSpec) -> None:
-    """Remove what the table or the environment decides."""
-    for kind in (spec.keys, spec.actuators, spec.sensors, spec.lights):
-        for element in list(kind):
-            spec.delete(element)
-    for site in list(spec.sites):
-        # Ours of these names come from the robot's file; the model's may sit elsewhere.
-        if site.name in ("imu", "left_sole", "right_sole"):
-            spec.delete(site)
-    # Elements were given their defaults when the model was read; what an environment adds is to start from MuJoCo's
-    # own, not from, say, a model's "no geom collides".
-    fresh = mujoco.MjSpec().default
-    for kind in ("geom", "joint", "site"):
-        ours, plain = getattr(spec.default, kind), getattr(fresh, kind)
-        for name in _DEFAULTS[kind]:
-            setattr(ours, name, getattr(plain, name))
 
 
 def _joints_by_name(spec: mujoco.MjSpec, robot: LeggedRobot) -> dict[str, mujoco.MjsJoint]:
@@ -116,32 +87,6 @@ def _joints_by_name(spec: mujoco.MjSpec, robot: LeggedRobot) -> dict[str, mujoco
             f"Not in the model: {', '.join(missing) or 'none'}. Not in the table: {', '.join(extra) or 'none'}."
         )
     return found
-
-
-def _set_joint(joint: mujoco.MjsJoint, row: Joint, kind: ActuatorKind | None) -> None:
-    joint.range = row.limits_rad
-    joint.limited = mujoco.mjtLimited.mjLIMITED_TRUE
-    joint.actfrclimited = mujoco.mjtLimited.mjLIMITED_FALSE
-    joint.armature = row.armature
-    joint.frictionloss = row.friction_nm
-    _set_first(joint, "damping", actuation(row, kind).damping)
-    _set_first(joint, "stiffness", 0.0)
-
-
-def _set_first(joint: mujoco.MjsJoint, name: str, value: float) -> None:
-    """Set a coefficient that newer versions of MuJoCo keep as a polynomial and older ones as one number."""
-    if isinstance(getattr(joint, name), np.ndarray):
-        getattr(joint, name)[:] = (value, *[0.0] * (len(getattr(joint, name)) - 1))
-    else:
-        setattr(joint, name, value)
-
-
-def _body(spec: mujoco.MjSpec, robot: LeggedRobot, name: str) -> mujoco.MjsBody:
-    body = spec.body(name)
-    if body is None:
-        names = ", ".join(body.name for body in spec.bodies)
-        raise ValueError(f"{robot.title}: the model {robot.menagerie} has no body {name!r}; there are: {names}.")
-    return body
 
 
 def _set_contacts(spec: mujoco.MjSpec, robot: LeggedRobot, contacts: Contacts) -> None:
@@ -162,7 +107,7 @@ def _set_contacts(spec: mujoco.MjSpec, robot: LeggedRobot, contacts: Contacts) -
                 (0, 1) if contacts == "feet" else (geom.contype or 1, geom.conaffinity or 1)
             )
         elif collides and contacts == "feet":
-            _drop(spec, geom)
+            drop_geom(spec, geom)
     for body, count in soles.items():
         if not count or (feet[body].geoms and count != len(feet[body].geoms)):
             names = ", ".join(geom.name or "(no name)" for geom in spec.body(body).geoms)
@@ -171,25 +116,9 @@ def _set_contacts(spec: mujoco.MjSpec, robot: LeggedRobot, contacts: Contacts) -
             )
 
 
-def _drop(spec: mujoco.MjSpec, geom: mujoco.MjsGeom) -> None:
-    """Remove a geom; where the body's inertia comes from its geoms, only keep it from touching anything."""
-    if geom.parent.explicitinertial:
-        spec.delete(geom)
-    else:
-        geom.contype = geom.conaffinity = 0
-
-
-def _drop_unused_meshes(spec: mujoco.MjSpec) -> None:
-    used = {geom.meshname for geom in spec.geoms}
-    for mesh in list(spec.meshes):
-        # A mesh without a name is called like its file, and so is what geoms refer to.
-        if (mesh.name or PurePath(mesh.file).stem) not in used:
-            spec.delete(mesh)
-
-
 def _add_foot(spec: mujoco.MjSpec, robot: LeggedRobot, foot: Foot) -> None:
     sole = f"{foot.name}_sole"
-    _body(spec, robot, foot.body).add_site(name=sole, pos=foot.sole, group=5)
+    body_of(spec, robot, foot.body).add_site(name=sole, pos=foot.sole, group=5)
     kinds = {"position": mujoco.mjtSensor.mjSENS_FRAMEPOS, "velocity": mujoco.mjtSensor.mjSENS_FRAMELINVEL}
     for what, kind in kinds.items():
         spec.add_sensor(name=f"{foot.name}_{what}", type=kind, objtype=mujoco.mjtObj.mjOBJ_SITE, objname=sole)
@@ -214,5 +143,5 @@ def _add_backlash(joint: mujoco.MjsJoint, row: Joint, step_s: float) -> None:
     play.armature = 0.02 * row.armature
     play.frictionloss = 0.0
     play.actfrclimited = mujoco.mjtLimited.mjLIMITED_FALSE
-    _set_first(play, "damping", 0.0)
-    _set_first(play, "stiffness", 0.0)
+    set_first(play, "damping", 0.0)
+    set_first(play, "stiffness", 0.0)

@@ -1,8 +1,9 @@
-"""What a legged robot is, as data: the dataclasses of a joint table. Nothing here imports MuJoCo.
+"""What a robot is, as data: the dataclasses of a joint table. Nothing here imports MuJoCo.
 
-A robot of this kind is one file in ``robots/humanoids/`` that defines ``ROBOT``, a :class:`LeggedRobot`. Its joint
-table is the only place that defines joint order: the simulation's ``ctrl``, a policy's actions and observations and the
-motor bus are all indexed by it. SI units throughout, at the joint side of the gear.
+A legged robot is one file in ``robots/humanoids/`` that defines ``ROBOT``, a :class:`LeggedRobot`; an arm is one in
+``robots/arms/`` (:mod:`cadenza.robots.arm_description`). The joint table is the only place that defines joint order:
+the simulation's ``ctrl``, a policy's actions and observations and the motor bus are all indexed by it. SI units
+throughout, at the joint side of the gear.
 """
 
 from __future__ import annotations
@@ -105,20 +106,62 @@ class Imu:
 
 
 @dataclass(frozen=True)
-class LeggedRobot:
-    """A humanoid: joint table, body, feet, sensors and where its model comes from."""
+class TableRobot:
+    """What every robot with a joint table is: names, licence, mass and the table."""
 
     name: str
-    """Of the file in ``robots/humanoids/``."""
+    """Of its file in ``robots/humanoids/`` or ``robots/arms/``."""
     prefix: str
     """Of its tasks: ``OP3`` gives ``cadenza/OP3Walk-v0``."""
     title: str
     menagerie: str
-    """Name in the MuJoCo Menagerie."""
+    """Name of its model in the MuJoCo Menagerie, or of another in :data:`cadenza.robots.menagerie.OTHER_MODELS`."""
     licence: str
     mass_kg: float
     """Of the model; a test compiles it and compares."""
     joints: tuple[Joint, ...]
+
+    def __post_init__(self) -> None:
+        names = [joint.name for joint in self.joints]
+        ids = [joint.bus_id for joint in self.joints]
+        for kind, values in (("joint name", names), ("bus id", [str(number) for number in ids])):
+            twice = sorted({value for value in values if values.count(value) > 1})
+            if twice:
+                raise ValueError(f"{self.title}: the {kind} {', '.join(twice)} stands twice in the joint table.")
+        for joint in self.joints:
+            low, high = joint.limits_rad
+            if not low <= joint.home_rad <= high:
+                raise ValueError(
+                    f"{self.title}: the home pose of {joint.name} ({math.degrees(joint.home_rad):.1f} deg) lies "
+                    f"outside its limits ({math.degrees(low):.1f} to {math.degrees(high):.1f} deg)."
+                )
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of all models it is put together from."""
+        return (self.menagerie,)
+
+    @property
+    def joint_names(self) -> tuple[str, ...]:
+        """In table order."""
+        return tuple(joint.name for joint in self.joints)
+
+    def joint(self, name: str) -> Joint:
+        """The row of that name.
+
+        Raises:
+            ValueError: there is none; the message lists those that exist.
+        """
+        for joint in self.joints:
+            if joint.name == name:
+                return joint
+        raise ValueError(f"{self.title} has no joint named {name!r}; there are: {', '.join(self.joint_names)}.")
+
+
+@dataclass(frozen=True)
+class LeggedRobot(TableRobot):
+    """A humanoid: joint table, body, feet, sensors and where its model comes from."""
+
     base: str
     """The body with the free joint."""
     feet: tuple[Foot, Foot]
@@ -141,37 +184,6 @@ class LeggedRobot:
     notes: str = ""
     parts: dict[str, Any] = field(default_factory=dict)
     """What only this robot's own file knows, e.g. bodies without which a simulation is faster."""
-
-    def __post_init__(self) -> None:
-        names = [joint.name for joint in self.joints]
-        ids = [joint.bus_id for joint in self.joints]
-        for kind, values in (("joint name", names), ("bus id", [str(number) for number in ids])):
-            twice = sorted({value for value in values if values.count(value) > 1})
-            if twice:
-                raise ValueError(f"{self.title}: the {kind} {', '.join(twice)} stands twice in the joint table.")
-        for joint in self.joints:
-            low, high = joint.limits_rad
-            if not low <= joint.home_rad <= high:
-                raise ValueError(
-                    f"{self.title}: the home pose of {joint.name} ({math.degrees(joint.home_rad):.1f} deg) lies "
-                    f"outside its limits ({math.degrees(low):.1f} to {math.degrees(high):.1f} deg)."
-                )
-
-    @property
-    def joint_names(self) -> tuple[str, ...]:
-        """In table order."""
-        return tuple(joint.name for joint in self.joints)
-
-    def joint(self, name: str) -> Joint:
-        """The row of that name.
-
-        Raises:
-            ValueError: there is none; the message lists those that exist.
-        """
-        for joint in self.joints:
-            if joint.name == name:
-                return joint
-        raise ValueError(f"{self.title} has no joint named {name!r}; there are: {', '.join(self.joint_names)}.")
 
     def build_spec(self, **options: Any) -> mujoco.MjSpec:
         """The robot's model with the table's actuators and limits; see :func:`cadenza.robots.building.build_spec`."""

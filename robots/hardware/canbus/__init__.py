@@ -1,0 +1,1 @@
+"""CAN drives that obey the "MIT mode" tuple: Damiao, RobStride, CyberGear."""

@@ -1,0 +1,1 @@
+"""What bytes and frames travel through: serial ports and CAN interfaces."""

@@ -1,0 +1,174 @@
+"""What the DYNAMIXEL driver makes of faults on the wire and in servos; the servos are emulated in another process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from bench import DynamixelRig, SharedEmulator
+from conformance import command, ready
+
+from cadenza.robots.hardware.dynamixel.bus import DynamixelBus
+from cadenza.robots.hardware.dynamixel.settings import DynamixelOptions
+from cadenza.robots.hardware.errors import HardwareError
+from cadenza.robots.hardware.transports.serial import ByteLog, SerialPort
+from cadenza.robots.hardware.types import Fault, Mode
+
+TICK = 2 * np.pi / 4096
+QUICK = DynamixelOptions(broadcast_up_to=3)
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[SharedEmulator]:
+    made = SharedEmulator()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def rig(emulator: SharedEmulator) -> Iterator[DynamixelRig]:
+    made = emulator.rig()
+    yield made
+    emulator.give_back(made)
+
+
+def test_the_alert_bit_does_not_hide_the_register_that_explains_it(rig: DynamixelRig) -> None:
+    ready(rig)
+    rig.bus.read()
+    rig.control.set(2, temperature_c=95.0)
+    rig.advance(0.02)
+    seen = 0
+    for _ in range(3):
+        state = rig.bus.read()
+        seen |= int(state.fault[1])
+        rig.advance(0.02)
+    assert seen & Fault.OVERHEATED
+    assert state.age[1] < 0.05, "a sample with an alert is a sample"
+    assert rig.powered() == [True, False, True], "the servo has switched itself off"
+    rig.control.set(2, temperature_c=30.0)
+    rig.bus.deactivate()
+    with pytest.raises(HardwareError, match="overheated"):
+        rig.bus.activate()
+    rig.bus.clear_fault(2)
+    rig.bus.configure(Mode.POSITION, 0.2)
+    rig.bus.activate()
+
+
+def test_lost_packets_cost_no_sample_twice_running(rig: DynamixelRig) -> None:
+    """5 % of all packets are dropped: one retry, and what is missing then is older, not invented."""
+    rig.turn(0, 0.3)
+    ready(rig)
+    target = command(rig, rig.shafts())
+    rig.control.fault("drop", share=0.05)
+    rig.bus.port.serial.margin_s = 0.05
+    oldest = 0.0
+    for _ in range(40):
+        state = rig.bus.read()
+        oldest = max(oldest, float(state.age.max()))
+        np.testing.assert_allclose(state.q, [0.3, 0.0, 0.0], atol=3 * TICK)
+        rig.bus.write(target)
+        rig.advance(0.02)
+    assert rig.bus.counters.timeouts > 0
+    assert rig.bus.counters.retries <= 40
+    assert oldest <= 0.08 + 1e-6
+
+
+def test_flipped_bits_are_caught_by_the_checksum(rig: DynamixelRig) -> None:
+    ready(rig)
+    rig.control.fault("corrupt", share=0.3, way="reply")
+    rig.bus.port.serial.margin_s = 0.05
+    for _ in range(25):
+        state = rig.bus.read()
+        np.testing.assert_allclose(state.q, 0.0, atol=2 * TICK)
+        rig.advance(0.02)
+        rig.bus.write(command(rig, 0.0))
+    assert rig.bus.counters.corrupt > 0
+
+
+def test_a_motor_that_stays_mute_does_not_spoil_the_others(rig: DynamixelRig) -> None:
+    ready(rig)
+    rig.fault("mute", 1)
+    rig.bus.port.serial.margin_s = 0.05
+    for _ in range(8):
+        rig.bus.read()
+        rig.bus.write(command(rig, 0.0))
+        rig.advance(0.02)
+    before = rig.bus.counters.timeouts
+    for _ in range(4):
+        state = rig.bus.read()
+        assert state.fault.tolist() == [0, int(Fault.SILENT), 0]
+        rig.advance(0.02)
+    assert rig.bus.counters.timeouts - before <= 1, "it is asked alone, now and then"
+    rig.heal()
+    for _ in range(6):
+        state = rig.bus.read()
+    assert state.fault.tolist() == [0, 0, 0]
+
+
+def test_a_restart_in_mid_run_is_seen(rig: DynamixelRig) -> None:
+    ready(rig)
+    rig.control.fault("reboot", devices=[3])
+    seen = 0
+    for _ in range(30):
+        seen |= int(rig.bus.read().fault[2])
+        rig.bus.write(command(rig, 0.0))
+        rig.advance(0.02)
+    assert seen & Fault.SILENT
+    assert seen & Fault.OTHER, "its settings are gone, torque is off"
+    assert rig.powered() == [True, True, False]
+
+
+def test_two_motors_with_one_id_are_named(rig: DynamixelRig) -> None:
+    rig.control.fault("id_clash", devices=[2])
+    with pytest.raises(HardwareError, match=r"joint_b \(id 2\) answers garbled or twice"):
+        rig.bus.connect()
+
+
+def test_a_wrong_speed_is_what_the_message_suspects(rig: DynamixelRig) -> None:
+    wrong = DynamixelBus(rig.bus.settings, SerialPort(rig.emulator.port, 57600, margin_s=0.02), rig.clock, QUICK)
+    with pytest.raises(HardwareError) as caught:
+        wrong.connect()
+    assert "57600" in caught.value.advice
+    assert "scan" in caught.value.advice
+    wrong.close()
+
+
+def test_another_model_is_refused(rig: DynamixelRig) -> None:
+    rows = [replace(row, motor="STS3215-12V") if row.bus_id == 3 else row for row in rig.bus.settings]
+    wrong = DynamixelBus(rows, rig.bus.port.serial, rig.clock, QUICK)
+    with pytest.raises(HardwareError, match=r"joint_c \(id 3\) is a XM430-W350, not a STS3215-12V"):
+        wrong.connect()
+
+
+def test_no_command_puts_a_goal_beyond_the_limits_on_the_wire(rig: DynamixelRig) -> None:
+    """200 commands from the far side of sense; what counts is what the port sent, not what the driver says."""
+    draw = np.random.default_rng(5)
+    ready(rig)
+    heard = ByteLog(most=None)
+    rig.bus.port.serial.taps.append(heard)
+    refused = 0
+    for _ in range(200):
+        asked = command(rig, draw.normal(size=3) * 10.0 ** draw.integers(-2, 12))
+        asked.kp *= draw.normal() * 10.0 ** draw.integers(-2, 6)
+        if draw.random() < 0.2:
+            asked.q[draw.integers(3)] = draw.choice([np.nan, np.inf, -np.inf])
+        try:
+            rig.bus.write(asked)
+        except HardwareError:
+            refused += 1
+    goals, gains = [], []
+    for chunk in heard.chunks:
+        packet = chunk.data
+        assert packet[7] == 0x83, "nothing but sync writes"
+        address, size = int.from_bytes(packet[8:10], "little"), int.from_bytes(packet[10:12], "little")
+        values = [
+            int.from_bytes(packet[at + 1 : at + 1 + size], "little", signed=True)
+            for at in range(12, len(packet) - 2, 1 + size)
+        ]
+        (goals if address == 116 else gains).extend(values)
+        assert address in (84, 116)
+    assert len(goals) == 3 * (200 - refused)
+    assert 2048 - 1303 <= min(goals) <= max(goals) <= 2048 + 1303
+    assert 0 <= min(gains) <= max(gains) <= 16383
