@@ -116,6 +116,8 @@ class FiniteGuard(gym.Wrapper, gym.utils.RecordConstructorArgs):
         info = {**info, "non_finite": True}
         if "reward_terms" in info:
             info["reward_terms"] = dict.fromkeys(info["reward_terms"], 0.0)
+        if "reward_vector" in info:
+            info["reward_vector"] = np.zeros_like(info["reward_vector"])
         if self._last_observation is None:
             self._last_observation = _zeros(self.observation_space)
         return _copy(self._last_observation), 0.0, True, truncated, info

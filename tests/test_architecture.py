@@ -34,6 +34,8 @@ HEAVY = {
 }  # fmt: skip
 # Importing these must load nothing of HEAVY, directly or through what they import.
 LIGHT = [
+    "cadenza.agents.slim",
+    "cadenza.agents.slim.presets",
     "cadenza.agents.symphony.presets",
     "cadenza.agents",
     "cadenza.envs.errors",

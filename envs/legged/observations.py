@@ -1,4 +1,4 @@
-"""The observation terms that the tasks share."""
+"""The observation terms that the tasks share; what a robot can measure is computed in cadenza.robots.observing."""
 
 from __future__ import annotations
 
@@ -8,40 +8,40 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cadenza.envs.legged.terms import ObservationTerm
+from cadenza.robots import observing
 
 if TYPE_CHECKING:
-    from cadenza.envs.legged.signals import Signals
     from cadenza.robots.description import LeggedRobot
 
 
 def command_term(speed_m_s: float) -> ObservationTerm:
     """Velocities over the robot's easy speed, yaw rate over 1 rad/s."""
-    over = np.array([1.0 / speed_m_s, 1.0 / speed_m_s, 1.0])
-    return ObservationTerm(
-        "command", 3, "command", lambda s: s.command * over, meaning="forward, left, turn: over the easy speed, 1 rad/s"
-    )
+    factors = observing.command_factors(speed_m_s)
+    return _measured("command", 3, meaning="forward, left, turn: over the easy speed, 1 rad/s", factors=factors)
 
 
 def actor_terms(joints: int, *commands: ObservationTerm, clock: bool) -> tuple[ObservationTerm, ...]:
     """What a robot with encoders and an IMU knows; noise after MuJoCo Playground's G1 joystick task."""
     terms = [
-        ObservationTerm("gyro", 3, "imu", lambda s: s.gyro, 0.25, 0.2, "rad/s", "angular velocity in the IMU's axes"),
-        ObservationTerm("gravity", 3, "imu", lambda s: s.gravity, 1.0, 0.05, "", "direction of gravity there"),
+        _measured("gyro", joints, 0.2, "rad/s", "angular velocity in the IMU's axes"),
+        _measured("gravity", joints, 0.05, "", "direction of gravity there"),
         *commands,
-        ObservationTerm(
-            "joint_position", joints, "encoder", lambda s: s.joint_angle - s.home, 1.0, 0.03, "rad", "angle minus home"
-        ),
-        ObservationTerm("joint_velocity", joints, "encoder", lambda s: s.joint_velocity, 0.05, 0.5, "rad/s"),
-        ObservationTerm("last_action", joints, "memory", lambda s: s.action),
+        _measured("joint_position", joints, 0.03, "rad", "angle minus home"),
+        _measured("joint_velocity", joints, 0.5, "rad/s"),
+        _measured("last_action", joints),
     ]
     if clock:
-        terms.append(ObservationTerm("clock", 2, "memory", _clock, meaning="cosine and sine of the gait's phase"))
+        terms.append(_measured("clock", joints, meaning="cosine and sine of the gait's phase"))
     return tuple(terms)
 
 
-def _clock(s: Signals) -> np.ndarray:
-    angle = 2.0 * np.pi * s.phase
-    return np.stack([np.cos(angle), np.sin(angle)], axis=1)
+def _measured(
+    name: str, joints: int, noise: float = 0.0, unit: str = "", meaning: str = "", factors: tuple[float, ...] = ()
+) -> ObservationTerm:
+    """A term of :data:`cadenza.robots.observing.TERMS`."""
+    term = observing.TERMS[name]
+    size = term.entries(joints)
+    return ObservationTerm(name, size, term.source, term.read, term.scale, noise, unit, meaning, factors)
 
 
 def privileged_terms(robot: LeggedRobot) -> Sequence[ObservationTerm]:

@@ -33,6 +33,13 @@ class ObservationTerm:
     """Half width of the uniform noise in a randomised simulation, in SI units."""
     unit: str = ""
     meaning: str = ""
+    factors: tuple[float, ...] = ()
+    """Of each entry, beside ``scale``; empty: all 1."""
+
+    @property
+    def gains(self) -> Array:
+        """What each entry is multiplied by in the observation, shape (size,)."""
+        return np.full(self.size, self.scale) * (np.array(self.factors) if self.factors else 1.0)
 
 
 @dataclass(frozen=True)
@@ -67,8 +74,8 @@ class ObservationLayout:
         self.sample_size = sum(term.size for term in self.actor)
         self.actor_size = history * self.sample_size
         self.size = self.actor_size + sum(term.size for term in self.privileged)
-        self.scale = np.concatenate([np.full(term.size, term.scale) for term in self.actor])
-        self.noise = np.concatenate([np.full(term.size, term.noise * term.scale) for term in self.actor])
+        self.scale = np.concatenate([term.gains for term in self.actor])
+        self.noise = np.concatenate([term.noise * term.gains for term in self.actor])
 
     def sample(self, signals: Signals) -> Array:
         """The actor's terms as they are now, scaled, without noise, shape (n, sample_size)."""

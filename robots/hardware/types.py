@@ -95,8 +95,8 @@ class JointState:
     @classmethod
     def unknown(cls, n: int) -> Self:
         """Nothing has been heard yet."""
-        blank = [np.full(n, np.nan) for _ in range(5)]
-        return cls(*blank, fault=np.zeros(n, dtype=np.int64), age=np.full(n, np.inf))
+        q, dq, tau, temperature, voltage = (np.full(n, np.nan) for _ in range(5))
+        return cls(q, dq, tau, temperature, voltage, np.zeros(n, dtype=np.int64), np.full(n, np.inf))
 
 
 @dataclass(eq=False)

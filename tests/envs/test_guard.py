@@ -28,7 +28,7 @@ class Fake(gym.Env):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self.seen.append(np.array(action))
         value, reward = self.script.pop(0)
-        info = {"reward_terms": {"one": reward, "two": 0.0}, "other": 1}
+        info = {"reward_terms": {"one": reward, "two": 0.0}, "reward_vector": np.array([reward, 0.0]), "other": 1}
         return np.array([1.0, value], np.float32), reward, False, False, info
 
 
@@ -40,6 +40,7 @@ def test_finite_steps_pass_unchanged() -> None:
     guard.reset(seed=0)
     observation, reward, terminated, truncated, info = guard.step(ACTION)
     assert (observation.tolist(), reward, terminated, truncated) == ([1.0, 2.0], 3.0, False, False)
+    assert info.pop("reward_vector").tolist() == [3.0, 0.0]
     assert info == {"reward_terms": {"one": 3.0, "two": 0.0}, "other": 1}
 
 
@@ -50,6 +51,7 @@ def test_a_step_that_is_not_finite_terminates_with_reward_zero(bad: tuple[float,
     guard.step(ACTION)
     observation, reward, terminated, truncated, info = guard.step(ACTION)
     assert (observation.tolist(), reward, terminated, truncated) == ([1.0, 2.0], 0.0, True, False)
+    assert info.pop("reward_vector").tolist() == [0.0, 0.0]
     assert info == {"reward_terms": {"one": 0.0, "two": 0.0}, "other": 1, "non_finite": True}
     # It goes on afterwards.
     assert guard.reset()[0].tolist() == [0.5, 0.5]

@@ -8,30 +8,14 @@ from cadenza.robots.hardware.bus import MotorSettings
 from cadenza.robots.hardware.canbus.bus import CanBus
 from cadenza.robots.hardware.canbus.codec import Codec
 from cadenza.robots.hardware.canbus.damiao import DamiaoCodec
-from cadenza.robots.hardware.canbus.ranges import RangeSet, candidate
+from cadenza.robots.hardware.canbus.ranges import RangeSet, parse_ranges
 from cadenza.robots.hardware.canbus.robstride import RobStrideCodec
 from cadenza.robots.hardware.clock import Clock
-from cadenza.robots.hardware.errors import HardwareError, RefusedError
+from cadenza.robots.hardware.errors import HardwareError
 from cadenza.robots.hardware.transports.canport import CanPort, CanSpec
 from cadenza.robots.names import unknown_name
 
 KINDS = ("damiao", "robstride")
-
-
-def parse_ranges(text: str) -> dict[str, RangeSet]:
-    """``RS-02=robstride-sdk;left_knee=12.566,44,17,500,5``: by model or joint, a named source or five numbers.
-
-    Raises:
-        RefusedError: it is no such list.
-        UnknownNameError: no such model or source.
-    """
-    found: dict[str, RangeSet] = {}
-    for part in filter(None, (one.strip() for one in text.split(";"))):
-        name, equals, value = (one.strip() for one in part.partition("="))
-        if not equals or not name or not value:
-            raise RefusedError(f"{part!r} names no ranges.", "RS-02=robstride-sdk or RS-02=12.566,44,17,500,5")
-        found[name] = RangeSet.parse(value) if "," in value else candidate(name, value)
-    return found
 
 
 def can_bus(

@@ -177,6 +177,22 @@ def candidate(model: str, source: str) -> RangeSet:
     return CANDIDATES[model][source]
 
 
+def parse_ranges(text: str) -> dict[str, RangeSet]:
+    """``RS-02=robstride-sdk;left_knee=12.566,44,17,500,5``: by model or joint, a named source or five numbers.
+
+    Raises:
+        RefusedError: it is no such list.
+        UnknownNameError: no such model or source.
+    """
+    found: dict[str, RangeSet] = {}
+    for part in filter(None, (one.strip() for one in text.split(";"))):
+        name, equals, value = (one.strip() for one in part.partition("="))
+        if not equals or not name or not value:
+            raise RefusedError(f"{part!r} names no ranges.", "RS-02=robstride-sdk or RS-02=12.566,44,17,500,5")
+        found[name] = RangeSet.parse(value) if "," in value else candidate(name, value)
+    return found
+
+
 def no_choice(joint: str, model: str) -> RefusedError:
     """The refusal where nobody has said which ranges a drive has; lists what sources say."""
     known = CANDIDATES.get(model, {})

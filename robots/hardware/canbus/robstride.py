@@ -18,7 +18,7 @@ from collections.abc import Mapping
 
 from cadenza.robots.hardware.bus import MotorSettings
 from cadenza.robots.hardware.canbus.codec import Feedback, GarbledFrame, Link, Register
-from cadenza.robots.hardware.canbus.ranges import Codes, RangeSet, no_choice
+from cadenza.robots.hardware.canbus.ranges import Codes, RangeSet, no_choice, parse_ranges
 from cadenza.robots.hardware.errors import HardwareError, RefusedError
 from cadenza.robots.hardware.transports.canport import Frame
 from cadenza.robots.hardware.types import Fault, Identity
@@ -82,7 +82,8 @@ class RobStrideCodec:
     """See :class:`cadenza.robots.hardware.canbus.codec.Codec`.
 
     Args:
-        ranges: by name of the joint or, for all drives of a kind, by model; no model has a default.
+        ranges: by name of the joint or, for all drives of a kind, by model; no model has a default. In words as
+            :func:`parse_ranges` takes them.
         host_id: ours; 0xFD in RobStride's programs, 0 in the CyberGear's manual; any will do.
         watchdog_register: ``canTimeout``, or ``CAN_TIMEOUT`` where the firmware has it there.
     """
@@ -93,13 +94,15 @@ class RobStrideCodec:
     watchdog_step_s = 50e-6
     needs_query_write = True
 
-    def __init__(self, ranges: Mapping[str, RangeSet], *, host_id: int = 0xFD, watchdog_register: str = "canTimeout"):
+    def __init__(
+        self, ranges: Mapping[str, RangeSet] | str, *, host_id: int = 0xFD, watchdog_register: str = "canTimeout"
+    ):
         if not 0 <= host_id <= 0xFF:
             raise HardwareError(f"A host id has 8 bits, not {host_id!r}.")
         if watchdog_register not in ("canTimeout", "CAN_TIMEOUT"):
             raise HardwareError(f"{watchdog_register!r} is no watchdog.", "canTimeout or CAN_TIMEOUT.")
         self.host_id, self.watchdog_register = host_id, watchdog_register
-        self._chosen = dict(ranges)
+        self._chosen = parse_ranges(ranges) if isinstance(ranges, str) else dict(ranges)
         self._ranges: dict[int, RangeSet] = {}
         self._codes: dict[int, Codes] = {}
         self._bits: dict[int, tuple[Fault, ...]] = {}

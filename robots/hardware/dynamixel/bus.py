@@ -151,7 +151,7 @@ class DynamixelBus:
                         self._registers.put(number, name, value)
         self._verify({**self._eeprom()}, "configured")
         self._verify(self._ram(watchdog), "configured")
-        self._gains[:] = [self._ram(watchdog)[number]["position_p_gain"] for number in self._ids]
+        self._gains[:] = [p_gain(row.motor, row.kp) for row in self.settings]
         self._watchdog = watchdog
 
     def _eeprom(self) -> dict[int, dict[str, int]]:
@@ -202,8 +202,7 @@ class DynamixelBus:
             )
         self._set_all("bus_watchdog", limp)
         self._set_all("bus_watchdog", dict.fromkeys(self._ids, watchdog))
-        self._set_all("position_p_gain", {row.bus_id: p_gain(row.motor, row.kp) for row in self.settings})
-        self._gains[:] = [p_gain(row.motor, row.kp) for row in self.settings]
+        self._set_gains()
         if self._sampler is not None:
             self._sampler.forget_trip()
 
@@ -213,6 +212,7 @@ class DynamixelBus:
         self._refuse_tripped()
         self._refuse("hardware_error_status", lambda value: value != 0, "reports", "`cadenza motors reboot` clears it.")
         try:
+            self._set_gains()
             self._goal_at_measured()
             self._set_all("bus_watchdog", dict.fromkeys(self._ids, watchdog))
             self._torque_on()
@@ -222,6 +222,12 @@ class DynamixelBus:
         if self._sampler is not None:
             self._sampler.forget_trip()
         self._active = True
+
+    def _set_gains(self) -> None:
+        """Those of the joint table, whatever was sent last."""
+        gains = {row.bus_id: p_gain(row.motor, row.kp) for row in self.settings}
+        self._set_all("position_p_gain", gains)
+        self._gains[:] = list(gains.values())
 
     def _torque_on(self) -> None:
         self._switched_on = True

@@ -28,6 +28,7 @@ from cadenza.robots.hardware.transports.serial import SerialPort
 from cadenza.robots.hardware.types import Capabilities, Fault, Identity, JointCommand, JointState, Mode, Sent
 from cadenza.robots.motors import MOTORS
 
+_LOOK_EVERY = 10  # reads
 _EDGE_TICKS = 8  # a servo's own play: a pose this far outside its limits is still inside
 
 
@@ -42,6 +43,8 @@ class _Seen:
     temperature: float = math.nan
     voltage: float = math.nan
     fault: Fault = Fault.NONE
+    limp: bool = False
+    """Its torque is off although nobody switched it off."""
     doubted: bool = False
     """The newest sample was impossible, so it was left out; a second one like it will be believed."""
 
@@ -137,7 +140,7 @@ class FeetechBus:
             if self.read_register(row.bus_id, "torque_enable") != 0:
                 raise HardwareError(
                     f"{row.name} has torque on; it is configured only with torque off.",
-                    "Support the joint, then switch it off: `cadenza motors off`, or power-cycle it.",
+                    "Support the joint; then `cadenza motors reboot`, or power-cycle it.",
                 )
         for index, (row, low, high) in enumerate(zip(self.settings, self._low, self._high, strict=True)):
             configure_servo(self, row, (low, high), float(self._speed_unit[index]), self.setup)
@@ -150,7 +153,9 @@ class FeetechBus:
         """See :meth:`MotorBus.activate`."""
         if not self._configured:
             raise HardwareError("The servos are not configured yet; nothing was switched on.")
-        state = self.read()
+        for seen in self._seen:
+            seen.limp = False
+        state = self._fresh()
         for row, fault, age, q, low, high in zip(
             self.settings, state.fault, state.age, state.q, self._low, self._high, strict=True
         ):
@@ -163,11 +168,14 @@ class FeetechBus:
                     "Move it by hand into its range. Nothing was switched on.",
                 )
         try:
-            self._send_goals([table.to_ticks(q) for q in state.q])
+            self._goals = self._clamp([table.to_ticks(q) for q in state.q])
+            for row, tick in zip(self.settings, self._goals, strict=True):
+                # One by one and read back: an old goal that was kept because a packet got lost would be a jump.
+                self._link.write(row.bus_id, "goal_position", tick)
             self._active = True
             for row in self.settings:
-                self.write_register(row.bus_id, "torque_enable", 1)
-            now = self.read()
+                self._link.write(row.bus_id, "torque_enable", 1)
+            now = self._fresh()
             bad = [row.name for row, fault in zip(self.settings, now.fault, strict=True) if fault]
             if bad:
                 raise HardwareError(f"Faults after switching on: {', '.join(bad)}.")
@@ -175,6 +183,14 @@ class FeetechBus:
             with contextlib.suppress(HardwareError):
                 self.deactivate()
             raise HardwareError(f"{error} All servos are switched off again.", error.advice) from error
+
+    def _fresh(self) -> JointState:
+        """A state with a sample of now of every servo, unless some stay silent."""
+        for _ in range(3):
+            state = self.read()
+            if not np.any(state.fault & int(Fault.SILENT | Fault.CORRUPT)):
+                break
+        return state
 
     def deactivate(self) -> None:
         """See :meth:`MotorBus.deactivate`."""
@@ -206,16 +222,25 @@ class FeetechBus:
     def read(self) -> JointState:
         """See :meth:`MotorBus.read`."""
         self.counters.reads += 1
-        replies = self._link.sync_read(self._ids, table.STATE_START, table.STATE_SIZE)
+        # A servo that restarted lies limp without a word; its torque switch is looked at every now and then.
+        longer = self._active and self.counters.reads % _LOOK_EVERY == 0
+        start = table.REGISTERS["torque_enable"].address if longer else table.STATE_START
+        skip = table.STATE_START - start
+        replies = self._link.sync_read(self._ids, start, skip + table.STATE_SIZE)
         now = self.clock.now()
         for index, bus_id in enumerate(self._ids):
             seen, reply = self._seen[index], replies[bus_id]
             known = seen.fault & ~(Fault.SILENT | Fault.CORRUPT)
             if isinstance(reply, Fault):
                 seen.fault = known | reply
-            elif not self._take(index, reply, now):
+            elif not self._take(index, reply[skip:], now):
                 self.counters.corrupt += 1
                 seen.fault = known | Fault.CORRUPT
+            else:
+                if longer:
+                    seen.limp = reply[0] == 0
+                if seen.limp and self._active:
+                    seen.fault |= Fault.OTHER
         columns = {
             name: np.array([getattr(one, name) for one in self._seen])
             for name in ("q", "dq", "tau", "temperature", "voltage")
@@ -276,12 +301,15 @@ class FeetechBus:
         return self._sent(np.array([table.to_rad(tick) for tick in self._goals]), command.mode)
 
     def _send_goals(self, ticks: Sequence[int]) -> None:
-        self._goals = [min(max(t, low), high) for t, low, high in zip(ticks, self._low, self._high, strict=True)]
+        self._goals = self._clamp(ticks)
         entry = table.REGISTERS["goal_position"]
         self._link.sync_write(
             entry.address, {bus_id: entry.encode(tick) for bus_id, tick in zip(self._ids, self._goals, strict=True)}
         )
         self.counters.writes += 1
+
+    def _clamp(self, ticks: Sequence[int]) -> list[int]:
+        return [min(max(tick, low), high) for tick, low, high in zip(ticks, self._low, self._high, strict=True)]
 
     def _sent(self, q: Any, mode: Mode) -> Sent:
         nothing = np.full(len(self._ids), np.nan)

@@ -86,7 +86,7 @@ class CanRig:
         if kind == "corrupt":
             fields["way"] = "reply"
         # Shorter waits: from here on, answers are missing on purpose.
-        self.bus._link.margin_s = 0.05
+        self.bus._link.margin_s = 0.1
         self.emulator.control.fault(kind, **fields)
         if kind == "unplug":
             time.sleep(0.1)  # the wire's thread looks every 20 ms

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from can_rig import free_channel
 
-from cadenza.robots.hardware.canbus.opening import parse_ranges
-from cadenza.robots.hardware.canbus.ranges import candidate
+from cadenza.robots.hardware.canbus.ranges import candidate, parse_ranges
 from cadenza.robots.hardware.transports.canport import CanSpec
 
 pytest.importorskip("can")

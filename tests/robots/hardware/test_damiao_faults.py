@@ -11,15 +11,12 @@ from can_rig import CanRig, emulated
 from conformance import command, follow, ready
 
 from cadenza.robots.hardware.canbus.damiao import DamiaoCodec
-from cadenza.robots.hardware.emulators.faults import Heard
 from cadenza.robots.hardware.emulators.launch import Spawned
 from cadenza.robots.hardware.errors import HardwareError
 from cadenza.robots.hardware.types import Fault, Mode
 
 pytest.importorskip("can")
 pytest.importorskip("msgpack")
-
-HEARD = Heard(b"", frozenset())
 
 
 @pytest.fixture(scope="module")

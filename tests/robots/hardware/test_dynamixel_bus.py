@@ -272,3 +272,13 @@ def test_gravity_from_roll_and_pitch() -> None:
     np.testing.assert_allclose(gravity_of(0.3, -0.4), [-0.38942, -0.27219, -0.87993], atol=1e-5)
     with pytest.raises(ValueError, match="rotation"):
         OpenCr(DynamixelBus([], "/dev/null").port, axes=((1, 0, 0), (0, 1, 0), (0, 0, 2)))
+
+
+def test_activate_has_the_gains_of_the_table_whatever_was_sent_before(rig: DynamixelRig) -> None:
+    ready(rig)
+    limp = command(rig, 0.0)
+    limp.kp[:] = 0.0
+    rig.bus.write(limp)
+    rig.bus.deactivate()
+    rig.bus.activate()
+    assert [rig.bus.read_register(number, "position_p_gain") for number in (1, 2, 3)] == [801] * 3

@@ -11,6 +11,7 @@ from bench import DynamixelRig, SharedEmulator
 from conformance import command, ready
 
 from cadenza.robots.hardware.dynamixel.bus import DynamixelBus
+from cadenza.robots.hardware.dynamixel.port import Answer
 from cadenza.robots.hardware.dynamixel.settings import DynamixelOptions
 from cadenza.robots.hardware.errors import HardwareError
 from cadenza.robots.hardware.transports.serial import ByteLog, SerialPort
@@ -172,3 +173,37 @@ def test_no_command_puts_a_goal_beyond_the_limits_on_the_wire(rig: DynamixelRig)
     assert len(goals) == 3 * (200 - refused)
     assert 2048 - 1303 <= min(goals) <= max(goals) <= 2048 + 1303
     assert 0 <= min(gains) <= max(gains) <= 16383
+
+
+def test_servos_that_know_no_fast_reading_are_read_one_by_one(rig: DynamixelRig) -> None:
+    """Three fast reads without an answer, each made good within its own read, then none for fifty."""
+    rig.turn(2, 0.4)
+    rig.bus.connect()
+    plain, asked = rig.bus.port.sync_read, []
+
+    def deaf_to_fast(ids: list[int], address: int, size: int, *, fast: bool = False) -> dict[int, Answer]:
+        if address != 126 and address != 124:
+            return plain(ids, address, size)
+        asked.append(fast)
+        return dict.fromkeys(ids, Answer(None)) if fast else plain(ids, address, size)
+
+    rig.bus.port.sync_read = deaf_to_fast  # type: ignore[method-assign, assignment]
+    for _ in range(50):
+        state = rig.bus.read()
+        assert state.fault.tolist() == [0, 0, 0]
+        assert state.q[2] == pytest.approx(0.4, abs=TICK)
+        assert state.age.max() == 0.0
+    assert asked == [True, False] * 3 + [False] * 47
+
+
+def test_a_bad_moment_of_the_whole_bus_leaves_nobody_out(rig: DynamixelRig) -> None:
+    """Two of three motors silent is no fault of theirs: all are asked again in the very next read."""
+    ready(rig)
+    for index in (1, 2):
+        rig.fault("mute", index)
+    rig.bus.port.serial.margin_s = 0.05
+    for _ in range(6):
+        state = rig.bus.read()
+    assert state.fault.tolist() == [0, int(Fault.SILENT), int(Fault.SILENT)]
+    rig.heal()
+    assert rig.bus.read().fault.tolist() == [0, 0, 0]

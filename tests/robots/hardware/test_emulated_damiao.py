@@ -20,7 +20,6 @@ from cadenza.robots.hardware.canbus.opening import can_bus
 from cadenza.robots.hardware.emulators.can_drives import bench_row
 from cadenza.robots.hardware.emulators.can_wire import Datagram, SlcanChannel
 from cadenza.robots.hardware.emulators.damiao import build
-from cadenza.robots.hardware.emulators.faults import Heard
 from cadenza.robots.hardware.emulators.launch import Order, Spawned, spawn
 from cadenza.robots.hardware.errors import HardwareError
 from cadenza.robots.hardware.plant import Plant
@@ -29,8 +28,6 @@ from cadenza.robots.hardware.types import Fault, JointCommand, Mode
 
 pytest.importorskip("can")
 pytest.importorskip("msgpack")
-
-HEARD = Heard(b"", frozenset())
 
 
 @pytest.fixture(scope="module")

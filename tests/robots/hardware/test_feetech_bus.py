@@ -234,7 +234,7 @@ def test_the_whole_log_holds_no_goal_out_of_limits(rig: FeetechRig) -> None:
         if sent[start : start + 5] == b"\xff\xff\xfe\x0d\x83" and sent[start + 5] == 42:  # sync write of 3 goals
             body = sent[start + 7 : start + 16]
             goals += [body[i + 1] | body[i + 2] << 8 for i in (0, 3, 6)]
-    assert len(goals) > 600
+    assert len(goals) == 600
     assert min(goals) == 1071
     assert max(goals) == 3025
 
@@ -323,6 +323,38 @@ def test_every_lost_packet_is_counted_and_nothing_jumps(rig: FeetechRig) -> None
         last = state.q
     assert lost > 20
     assert rig.bus.counters.timeouts + rig.bus.counters.corrupt >= lost / 3
+
+
+def test_a_servo_that_restarted_in_a_run_is_noticed(rig: FeetechRig) -> None:
+    ready(rig)
+    follow(rig, 0.2, 0.4)
+    with rig.world.lock:
+        rig.world.faults.add(FaultSpec("reboot", devices=(4,)), rig.world.now_s)
+    seen = 0
+    for _ in range(60):  # 0.8 s of silence, then ten readings at most
+        seen |= int(rig.bus.read().fault[1])
+        rig.advance(0.02)
+    assert seen & Fault.SILENT
+    assert rig.bus.read().fault[1] == Fault.OTHER
+    assert list(rig.bus.read().fault[[0, 2]]) == [0, 0]
+
+
+def test_a_goal_that_got_lost_keeps_torque_off(rig: FeetechRig) -> None:
+    rig.turn(1, 0.4)
+    rig.bus.connect()
+    rig.bus.configure(Mode.POSITION, 0.2)
+    real = rig.bus._link._call
+
+    def deaf(action: str, *arguments: Any, **more: Any) -> Any:
+        """Writes of goals get lost on their way; everything else arrives."""
+        if action in ("writeTxRx", "syncWriteTxOnly") and 42 in arguments[:2]:
+            return (0, 0)
+        return real(action, *arguments, **more)
+
+    rig.bus._link._call = deaf  # type: ignore[method-assign]
+    with pytest.raises(HardwareError, match="goal_position"):
+        rig.bus.activate()
+    assert rig.powered() == [False] * 3
 
 
 def test_a_new_id_is_followed_and_stored(rig: FeetechRig) -> None:

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from cadenza.robots.hardware.canbus.bus import CanBus
 from cadenza.robots.hardware.canbus.codec import GarbledFrame
-from cadenza.robots.hardware.canbus.opening import can_bus, parse_ranges
+from cadenza.robots.hardware.canbus.opening import can_bus
 from cadenza.robots.hardware.canbus.outgoing import Outgoing
-from cadenza.robots.hardware.canbus.ranges import Codes, RangeSet, candidate
+from cadenza.robots.hardware.canbus.ranges import Codes, RangeSet, candidate, parse_ranges
 from cadenza.robots.hardware.canbus.robstride import REGISTERS, RobStrideCodec, encode_command
 from cadenza.robots.hardware.errors import HardwareError, RefusedError
 from cadenza.robots.hardware.transports.canport import Frame
@@ -199,6 +199,9 @@ def test_ranges_in_words() -> None:
     found = parse_ranges("RS-02=robstride-sdk; left_knee = 12.5,33,20,500,5")
     assert found["RS-02"] == candidate("RS-02", "robstride-sdk")
     assert found["left_knee"].t_nm == 20
+    codec = RobStrideCodec("RS-02=lerobot")
+    codec.check(tuple(settings("RS-02", [3])))
+    assert codec.ranges(3) == candidate("RS-02", "lerobot")
     with pytest.raises(RefusedError):
         parse_ranges("RS-02")
     with pytest.raises(RefusedError):
