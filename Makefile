@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup robots demo test test-long lint format types wheel check build bench clean
+.PHONY: help setup robots demo test test-long test-hardware lint format types wheel check build bench clean
 
 help:
 	@echo "Cadenza: humanoids that learn on the computer you have."
@@ -26,6 +26,7 @@ help:
 	@echo "  make lint        ruff: rules and formatting      (make format repairs what can be)"
 	@echo "  make types       mypy over an installed copy"
 	@echo "  make test-long   every test, the slow ones too   (make test ARGS=\"-k replay\" picks some)"
+	@echo "  make test-hardware   motors: drivers, emulators, safety, deployment, in their long form"
 	@echo "  make build       source distribution and wheel in dist/"
 	@echo "  make clean       remove $(VENV), build/, dist/ and caches; runs/ stays"
 	@echo
@@ -49,6 +50,10 @@ ifeq ($(strip $(ARGS)),)
 else
 	$(BIN)/python -m pytest $(ARGS)
 endif
+
+# The long form of the twelve promises of the hardware layer (docs/hardware-tests.md), and of everything below them.
+test-hardware: robots
+	$(BIN)/python -m pytest -m "" tests/acceptance tests/robots/hardware tests/controllers $(ARGS)
 
 # -m "" lifts the default `-m "not slow"` of pyproject.toml.
 test-long: robots

@@ -215,7 +215,12 @@ def record(
     state = bus.read()
     goals = plan(excitation, float(state.q[index]), period_s, limits)
     command = _hold(bus, state.q)
-    sent_s, goal, seen_s, rows, volts, missing = [], [], [], [], [], 0
+    sent_s: list[float] = []
+    goal: list[float] = []
+    seen_s: list[float] = []
+    rows: list[tuple[float, float, float]] = []
+    volts: list[float] = []
+    missing = 0
     began = clock.now()
     for tick, wanted in enumerate(goals):
         clock.sleep_until(began + tick * period_s)

@@ -267,19 +267,21 @@ class FeetechServos:
             column["TORQUE_MAX"], column["TORQUE_LIMIT"]
         )
         current = np.abs(self._amperes()) >= column["CURRENT_MAX"] * _CURRENT_UNIT_A
-        for row, over in enumerate((load & bank.powered, current & bank.powered)):
-            self._over[row] = np.where(over, self._over[row] + dt_s, 0.0)
+        for row, excess in enumerate((load & bank.powered, current & bank.powered)):
+            self._over[row] = np.where(excess, self._over[row] + dt_s, 0.0)
         forced = self.world.faults.mask("overload", bank.bus_ids, now_s)
-        self._tripped |= (self._over[0] >= column["PROTECT_TIME"] / 100) & (column["OVERLOAD_TORQUE"] > 0)
-        if forced is not None:
-            self._tripped |= forced
-        volts = bank.supply_v * 10
-        self._status = (
-            np.where((volts < column["VOLTAGE_MIN"]) | (volts > column["VOLTAGE_MAX"] + 0.5), VOLTAGE, 0)
-            | np.where(bank.temperature_c > column["TEMPERATURE_MAX"], HEAT, 0)
-            | np.where(self._over[1] >= column["OVERCURRENT_TIME"] / 100, CURRENT, 0)
-            | np.where(self._tripped, OVERLOAD, 0)
+        self._tripped = self._tripped | (self._over[0] >= column["PROTECT_TIME"] / 100) & (
+            column["OVERLOAD_TORQUE"] > 0
         )
+        if forced is not None:
+            self._tripped = self._tripped | forced
+        volts = bank.supply_v * 10
+        status = np.zeros(bank.n, dtype=np.int64)
+        status[(volts < column["VOLTAGE_MIN"]) | (volts > column["VOLTAGE_MAX"] + 0.5)] |= VOLTAGE
+        status[bank.temperature_c > column["TEMPERATURE_MAX"]] |= HEAT
+        status[self._over[1] >= column["OVERCURRENT_TIME"] / 100] |= CURRENT
+        status[self._tripped] |= OVERLOAD
+        self._status = status
 
     def _power(self) -> None:
         column = self._columns

@@ -92,7 +92,8 @@ class FeetechBus:
         motors = [MOTORS[row.motor] for row in self.settings]
         self._stall = np.array([motor.peak_torque_nm / motor.nominal_voltage_v for motor in motors])  # N m/V
         self._back_emf = np.array([motor.peak_torque_nm / motor.no_load_speed_rad_s for motor in motors])
-        self._low, self._high = zip(*map(tick_limits, self.settings), strict=True) if settings else ((), ())
+        ends = [tick_limits(row) for row in self.settings]
+        self._low, self._high = [first for first, _ in ends], [last for _, last in ends]
         self._configured = self._active = False
 
     # ------------------------------------------------------------------ lifecycle
