@@ -59,7 +59,7 @@ class WalkConfig(LeggedConfig):
     resample_s: float = 10.0
     command: tuple[float, float, float] | None = None
     """One command for ever, instead of random ones."""
-    velocity_width_m_s: float = 0.1
+    velocity_width_m_s: float = 0.16
     """Error at which the velocity reward has fallen to 1/e."""
     yaw_width_rad_s: float = 0.4
     duty: float = 0.55
@@ -72,7 +72,7 @@ class WalkConfig(LeggedConfig):
         return cls(
             forward_m_s=(-0.4 * v, 1.2 * v),
             left_m_s=(-0.4 * v, 0.4 * v),
-            velocity_width_m_s=0.5 * v,
+            velocity_width_m_s=0.8 * v,
         )
 
 
