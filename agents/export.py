@@ -14,7 +14,7 @@ import platform
 import shutil
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from stable_baselines3.td3.policies import TD3Policy
 from torch import Tensor, nn
 
 from cadenza.agents.asymmetric import ATTRIBUTE
+from cadenza.agents.deployment_facts import legged_facts, with_bounds
 from cadenza.controllers.bundle import (
     BUNDLE_FORMAT,
     MANIFEST_FILE,
@@ -41,8 +42,10 @@ from cadenza.controllers.bundle import (
     PolicyBundle,
     file_sha256,
 )
+from cadenza.controllers.deployment_facts import DeploymentFacts
 from cadenza.controllers.shipped import CARD_FILE, CARD_PAGE
 from cadenza.envs.errors import CadenzaError
+from cadenza.envs.legged.single import LeggedEnv
 from cadenza.envs.registration import make_env
 
 PARITY_TOLERANCE = 1e-5
@@ -71,7 +74,8 @@ def task_facts(env_id: str, env_kwargs: dict[str, Any]) -> dict[str, Any]:
     """What the task itself says of observation, joints and rate, as arguments of :func:`export_bundle`.
 
     A policy that is fed another order of joints or terms moves all the same, only not as it should: so the bundle says
-    what they were, and nobody has to keep a file of it by hand.
+    what they were, and nobody has to keep a file of it by hand. For a legged robot that is all it takes to run the
+    policy on its motors.
     """
     env = make_env(env_id, pictures=False, **env_kwargs)
     try:
@@ -81,6 +85,7 @@ def task_facts(env_id: str, env_kwargs: dict[str, Any]) -> dict[str, Any]:
             "observation_terms": getattr(task, "observation_names", None),
             "joint_order": getattr(task, "joint_names", None),
             "control_rate_hz": round(1.0 / float(dt), 9) if dt else None,
+            "deployment": legged_facts(task) if isinstance(task, LeggedEnv) else None,
         }
     finally:
         env.close()
@@ -97,6 +102,7 @@ def export_bundle(
     observation_terms: Sequence[str] | None = None,
     joint_order: Sequence[str] | None = None,
     control_rate_hz: float | None = None,
+    deployment: DeploymentFacts | None = None,
     overwrite: bool = False,
 ) -> ExportReport:
     """Write ``model``'s deterministic policy to the folder ``destination``.
@@ -113,6 +119,8 @@ def export_bundle(
             observation will do too.
         joint_order: names of the joints that the actions drive, in order.
         control_rate_hz: how often the policy acts.
+        deployment: what running it on motors takes. The policy is played in its task, to prove these facts and to learn
+            what observations to expect.
         overwrite: replace a bundle that is already there. Anything that is not a bundle is never replaced.
 
     Raises:
@@ -162,6 +170,8 @@ def export_bundle(
             sha256={name: file_sha256(temporary / name) for name in (ONNX_FILE, TENSORS_FILE)},
             created_with=_versions(),
         )
+        if deployment is not None:
+            manifest = _deployable(manifest, deployment, temporary, _normaliser(module, observations.shape[1]))
         (temporary / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
         PolicyBundle.load(temporary)  # what the loader would refuse must not be left behind
         size = sum(file.stat().st_size for file in temporary.iterdir())
@@ -169,6 +179,62 @@ def export_bundle(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return ExportReport(destination, parity, size)
+
+
+def export_facts(source: str | Path, destination: str | Path, *, overwrite: bool = False) -> Path:
+    """Copy a bundle of a legged task and write what an older one lacks: terms, joints, rate and deployment facts.
+
+    Weights and ONNX stay as they are; what observations to expect comes from a rollout.
+
+    Raises:
+        BundleError: no bundle in ``source``.
+        ExportError: the destination is taken, or the bundle is of no legged task.
+    """
+    bundle, destination = PolicyBundle.load(source), Path(os.path.abspath(destination))
+    check_destination(destination, overwrite)
+    facts = task_facts(bundle.manifest.env_id, bundle.manifest.env_kwargs)
+    if facts["deployment"] is None:
+        raise ExportError(f"{bundle.manifest.env_id} is no task of a robot with motors; there is nothing to add.")
+    temporary = destination.with_name(f".{destination.name}.{os.getpid()}.tmp")
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        for name in (ONNX_FILE, TENSORS_FILE, CARD_FILE, CARD_PAGE):
+            if (bundle.path / name).is_file():
+                shutil.copyfile(bundle.path / name, temporary / name)
+        manifest = replace(
+            bundle.manifest,
+            observation_terms=tuple(facts["observation_terms"][: bundle.manifest.observation_size]),
+            joint_order=tuple(facts["joint_order"]),
+            control_rate_hz=facts["control_rate_hz"],
+        )
+        (temporary / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
+        manifest = _deployable(manifest, facts["deployment"], temporary, None)
+        (temporary / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
+        PolicyBundle.load(temporary)
+        move_into_place(temporary, destination)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return destination
+
+
+def _deployable(
+    manifest: BundleManifest,
+    facts: DeploymentFacts,
+    folder: Path,
+    normaliser: tuple[NDArray[Any], NDArray[Any]] | None,
+) -> BundleManifest:
+    """The manifest with facts that were proven, and bounds, by playing the policy of ``folder`` in its task."""
+    (folder / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
+    policy = PolicyBundle.load(folder)
+    env = make_env(manifest.env_id, pictures=False, **manifest.env_kwargs)
+    try:
+        task = env.unwrapped
+        assert isinstance(task, LeggedEnv)
+        return replace(manifest, deployment=with_bounds(facts, task, policy.act, normaliser))
+    finally:
+        env.close()
 
 
 def deterministic_module(model: BaseAlgorithm) -> nn.Module:
@@ -375,17 +441,21 @@ def _parity_observations(module: nn.Module, space: spaces.Box) -> NDArray[np.flo
     center, spread = np.zeros(low.size), np.ones(low.size)
     center[bounded] = (high[bounded] + low[bounded]) / 2
     spread[bounded] = (high[bounded] - low[bounded]) / 4
-    for part in module.modules():
-        mean = getattr(part, "mean", None)
-        if isinstance(mean, Tensor) and mean.numel() == low.size:
-            center = mean.detach().cpu().double().numpy()
-            inverse: Any = getattr(part, "inverse_std", None)
-            std: Any = part.std if inverse is None else torch.where(inverse > 0, 1 / inverse.clamp_min(1e-6), 1.0)
-            spread = std.detach().cpu().double().numpy()
-            break
+    center, spread = _normaliser(module, low.size) or (center, spread)
     width = np.repeat([1.0, 3.0, 10.0], [PARITY_SAMPLES // 2, PARITY_SAMPLES // 4, PARITY_SAMPLES // 4])[:, None]
     drawn = center + spread * width * rng.standard_normal((PARITY_SAMPLES, low.size))
     return np.clip(drawn, low, high).astype(np.float32)
+
+
+def _normaliser(module: nn.Module, size: int) -> tuple[NDArray[Any], NDArray[Any]] | None:
+    """Mean and standard deviation that the policy reads observations with, (size,) each, if it has a normaliser."""
+    for part in module.modules():
+        mean = getattr(part, "mean", None)
+        if isinstance(mean, Tensor) and mean.numel() == size:
+            inverse: Any = getattr(part, "inverse_std", None)
+            std: Any = part.std if inverse is None else torch.where(inverse > 0, 1 / inverse.clamp_min(1e-6), 1.0)
+            return mean.detach().cpu().double().numpy(), std.detach().cpu().double().numpy()
+    return None
 
 
 def _parity_error(module: nn.Module, path: Path, observations: NDArray[np.float32]) -> float:

@@ -17,6 +17,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from cadenza.controllers.deployment_facts import DeploymentFacts
 from cadenza.envs.errors import CadenzaError
 
 BUNDLE_FORMAT = "cadenza-bundle-1"
@@ -62,10 +63,15 @@ class BundleManifest:
     sha256: dict[str, str]
     created_with: dict[str, str]
     """Versions of the packages that wrote the bundle."""
+    deployment: DeploymentFacts | None = None
+    """What running it on motors takes; None where the task has no robot, or the bundle is older than that."""
 
     def to_json(self) -> str:
         """Indented JSON, ending in a newline."""
-        return json.dumps(dataclasses.asdict(self), indent=2, allow_nan=False) + "\n"
+        data = dataclasses.asdict(self)
+        if self.deployment is None:
+            del data["deployment"]  # as bundles were before there was such a field
+        return json.dumps(data, indent=2, allow_nan=False) + "\n"
 
     @classmethod
     def from_dict(cls, data: Any, source: Path) -> Self:
@@ -81,14 +87,16 @@ class BundleManifest:
                 "Install the version of Cadenza that wrote it, or export the policy again with this one.",
             )
         names = {field.name for field in dataclasses.fields(cls)}
-        if names != data.keys():
-            missing, unknown = sorted(names - data.keys()), sorted(data.keys() - names)
+        if names != data.keys() | {"deployment"}:
+            missing, unknown = sorted(names - data.keys() - {"deployment"}), sorted(data.keys() - names)
             raise BundleError(f"{source} lacks the fields {missing} and has unknown fields {unknown}.", _EXPORT_AGAIN)
         try:
             fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+            if fields.get("deployment") is not None:
+                fields["deployment"] = DeploymentFacts.from_dict(data["deployment"])
             manifest = cls(**fields)
             manifest._check()
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError, KeyError) as error:
             raise BundleError(f"{source} does not describe a policy: {error}.", _EXPORT_AGAIN) from error
         return manifest
 
@@ -105,6 +113,41 @@ class BundleManifest:
             raise ValueError(f"action_dtype {self.action_dtype} is not a float type")
         if self.sha256.keys() != {ONNX_FILE, TENSORS_FILE}:
             raise ValueError(f"sha256 must name {ONNX_FILE} and {TENSORS_FILE}")
+
+
+class BoundPolicy:
+    """A bundle's policy on arrays of its own, for a control loop: nothing is allocated, checked or copied in a call.
+
+    Write an observation into :attr:`observation`, call, read :attr:`action`.
+    """
+
+    def __init__(self, session: Any, manifest: BundleManifest):
+        self.observation = np.zeros((1, manifest.observation_size), dtype=np.float32)
+        """What the policy reads, (1, obs)."""
+        self.action = np.zeros((1, len(manifest.action_low)), dtype=manifest.action_dtype)
+        """As :meth:`PolicyBundle.act` gives it, (1, actions), after a call."""
+        self._low = np.asarray(manifest.action_low, dtype=manifest.action_dtype)
+        self._high = np.asarray(manifest.action_high, dtype=manifest.action_dtype)
+        self._span = self._high - self._low
+        self._scaled = np.zeros(self.action.shape, dtype=np.float32)
+        self._session, self._binding = session, session.io_binding()
+        # The binding keeps addresses only: these arrays live as long as it does.
+        for bind, port, array in (
+            (self._binding.bind_input, session.get_inputs()[0], self.observation),
+            (self._binding.bind_output, session.get_outputs()[0], self._scaled),
+        ):
+            bind(port.name, "cpu", 0, np.float32, list(array.shape), array.ctypes.data)
+
+    def __call__(self) -> None:
+        self._session.run_with_iobinding(self._binding)
+        out = self.action
+        np.clip(self._scaled, -1.0, 1.0, out=self._scaled)
+        # In the order of PolicyBundle.act, so that both give the same bits.
+        np.add(self._scaled, 1.0, out=self._scaled)
+        np.multiply(self._scaled, 0.5, out=self._scaled)
+        np.multiply(self._scaled, self._span, out=out)
+        np.add(out, self._low, out=out)
+        np.clip(out, self._low, self._high, out=out)
 
 
 class PolicyBundle:
@@ -184,6 +227,10 @@ class PolicyBundle:
         action = self._low + 0.5 * (np.clip(scaled, -1.0, 1.0) + 1.0) * (self._high - self._low)
         action = np.clip(action, self._low, self._high).astype(self._low.dtype, copy=False)
         return action.reshape(self.manifest.action_shape if single else (-1, *self.manifest.action_shape))
+
+    def bind(self) -> BoundPolicy:
+        """The same policy for a control loop."""
+        return BoundPolicy(self._session, self.manifest)
 
     def _entries(self, indices: NDArray[Any]) -> str:
         """Observation entries for a message: their term where the manifest has one name an entry."""

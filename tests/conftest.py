@@ -10,7 +10,9 @@ os.environ["MKL_NUM_THREADS"] = "1"
 
 import random
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,3 +71,59 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.chdir(folder)
     return folder
+
+
+# ---------------------------------------------------------------------- policies to deploy
+
+
+@pytest.fixture(scope="session")
+def op3_is_here() -> None:
+    """Skips where OP3's model has not been fetched."""
+    from cadenza.robots import load_humanoid
+    from cadenza.robots.menagerie import is_fetched
+
+    if not is_fetched(load_humanoid("op3").menagerie):
+        pytest.skip("robotis_op3 is not on this computer: make robots")
+
+
+@pytest.fixture(scope="session")
+def facts_of(op3_is_here: None) -> Callable[..., Any]:
+    """``facts_of("walk", history=2)``: an OP3 environment and its deployment facts."""
+
+    def make(task: str, **settings: Any) -> Any:
+        from cadenza.agents.deployment_facts import legged_facts
+        from cadenza.envs.registration import make_env
+
+        env: Any = make_env(f"cadenza/OP3{task.capitalize()}-v0", pictures=False, **{"visuals": False, **settings})
+        return env, legged_facts(env.unwrapped)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small_bundle(op3_is_here: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """``small_bundle("stand")``: folder of a bundle for OP3 with an untrained policy and deployment facts."""
+    made: dict[str, Path] = {}
+
+    def make(task: str) -> Path:
+        if task in made:
+            return made[task]
+        from stable_baselines3 import SAC
+
+        from cadenza.agents import deployment_facts
+        from cadenza.agents.export import export_bundle, task_facts
+        from cadenza.envs.registration import make_env
+
+        env_id, kwargs = f"cadenza/OP3{task.capitalize()}-v0", {"visuals": False}
+        env = make_env(env_id, pictures=False, **kwargs)
+        model = SAC("MlpPolicy", env, policy_kwargs={"net_arch": [32, 32]}, seed=0, device="cpu", buffer_size=10)
+        steps, deployment_facts.ROLLOUT_STEPS = deployment_facts.ROLLOUT_STEPS, 300
+        try:
+            folder = tmp_path_factory.mktemp("bundles") / task
+            export_bundle(model, folder, env_id=env_id, env_kwargs=kwargs, agent="sac", **task_facts(env_id, kwargs))
+        finally:
+            deployment_facts.ROLLOUT_STEPS = steps
+        made[task] = folder
+        return folder
+
+    return make

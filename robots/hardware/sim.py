@@ -410,11 +410,14 @@ def _inward(limits: Array, steps: Array, to: Callable[[Array], Array]) -> Array:
 
 
 def _tilt_steps(gravity: Array, step: float) -> Array:
-    """Gravity's direction, (3,), as roll and pitch in whole steps give it."""
+    """Gravity's direction, (3,), as roll and pitch in whole steps give it; the firmware of the OpenCR truncates them."""
     if step <= 0:
         return gravity
-    pitch = round(math.asin(min(max(float(gravity[0]), -1.0), 1.0)) / step) * step
-    roll = round(math.atan2(-float(gravity[1]), -float(gravity[2])) / step) * step
+    x, y, z = gravity.tolist()
+    # In degrees, as the firmware has it: another order of products falls on the other side of a step.
+    per_degree = math.radians(1.0) / step
+    pitch = int(math.degrees(math.atan2(x, math.hypot(y, z))) * per_degree) * step
+    roll = int(math.degrees(math.atan2(-y, -z)) * per_degree) * step
     return np.array([math.sin(pitch), -math.sin(roll) * math.cos(pitch), -math.cos(roll) * math.cos(pitch)])
 
 

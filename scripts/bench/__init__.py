@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 
 from cadenza.envs.errors import CadenzaError
+from cadenza.scripts.bench.deploy import Deploy, measure_deploy
 from cadenza.scripts.bench.env import Env, measure_envs
 from cadenza.scripts.bench.growth import Growth, measure_growth
 from cadenza.scripts.bench.loop import Loop, measure_loop
@@ -41,6 +42,7 @@ class Bench:
     cadenza bench replay --capacity 10000 1000000
     cadenza bench growth --plot growth.png
     cadenza bench wallclock --minutes 20 --seeds 3
+    cadenza bench deploy --seconds 60
 
     `cadenza bench update --help` explains one. Other programs on the same cores slow everything down; the load average
     is part of what --json writes.
@@ -54,6 +56,7 @@ class Bench:
         | Annotated[Replay, tyro.conf.subcommand("replay")]
         | Annotated[Growth, tyro.conf.subcommand("growth")]
         | Annotated[Wallclock, tyro.conf.subcommand("wallclock")]
+        | Annotated[Deploy, tyro.conf.subcommand("deploy")]
     ) = field(default_factory=Overview)
     """what to measure"""
 
@@ -80,6 +83,8 @@ def main(arguments: list[str]) -> int:
         record |= measure_replay(what)
     elif isinstance(what, Growth):
         record |= measure_growth(what)
+    elif isinstance(what, Deploy):
+        record |= measure_deploy(what)
     else:
         record["update"] = measure_update(Update(repeats=12), table=False)
         record["env"] = measure_envs(Env(("cadenza/Humanoid-v0", "cadenza/HumanoidPaper-v0"), steps=300, repeats=5))
@@ -88,7 +93,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _check(what: Overview | Update | Loop | Env | Replay | Growth) -> None:
+def _check(what: Overview | Update | Loop | Env | Replay | Growth | Deploy) -> None:
     for name in ("batch", "threads", "repeats", "steps", "stored", "obs", "actions", "largest", "n_envs", "copies"):
         value = getattr(what, name, None)
         if isinstance(what, Env) and name == "threads":
