@@ -410,7 +410,7 @@ def _inward(limits: Array, steps: Array, to: Callable[[Array], Array]) -> Array:
 
 
 def _tilt_steps(gravity: Array, step: float) -> Array:
-    """Gravity's direction, (3,), as roll and pitch in whole steps give it; the firmware of the OpenCR truncates them."""
+    """Gravity's direction, (3,), as roll and pitch in whole steps give it; the OpenCR's firmware truncates them."""
     if step <= 0:
         return gravity
     x, y, z = gravity.tolist()
