@@ -70,18 +70,18 @@ def _presets() -> None:
 
 
 def _robots() -> None:
-    """Humanoids as a table, then what else there is."""
+    """Humanoids and arms as a table, then what else there is."""
     from collections import Counter
 
-    from cadenza.robots import ROBOTS, humanoid_names, load_humanoid
+    from cadenza.robots import ROBOTS, load_robot, robot_names
     from cadenza.robots.menagerie import is_fetched
 
     rows = [("name", "robot", "dof", "mass", "licence", "model (MuJoCo Menagerie)", "motors")]
     missing = False
-    for name in humanoid_names():
-        robot = load_humanoid(name)
+    for name in robot_names():
+        robot = load_robot(name)
         motors = Counter(joint.motor for joint in robot.joints)
-        fetched = is_fetched(robot.menagerie)
+        fetched = all(is_fetched(model) for model in robot.models)
         missing = missing or not fetched
         rows.append(
             (
@@ -90,7 +90,7 @@ def _robots() -> None:
                 f"{len(robot.joints)}",
                 f"{robot.mass_kg:.1f} kg",
                 robot.licence,
-                robot.menagerie + ("" if fetched else " (not fetched)"),
+                " + ".join(robot.models) + ("" if fetched else " (not fetched)"),
                 ", ".join(f"{count} {motor}" for motor, count in motors.items()),
             )
         )

