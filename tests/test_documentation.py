@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cadenza.robots.menagerie import is_fetched
 from cadenza.scripts.main import run
 
 SMALLER = {"--steps 40000": "--steps 2100 --evaluate-every 2050", "--episodes 25": "--episodes 2"}
@@ -23,9 +24,14 @@ def commands(text: str) -> list[str]:
     return [line for line in lines if line.startswith("cadenza ")]
 
 
+def part_of_readme(repository: Path, title: str) -> str:
+    """The section of that title."""
+    return (repository / "README.md").read_text().split(f"## {title}\n")[1].split("\n## ")[0]
+
+
 @pytest.mark.usefixtures("needs_gl")
 def test_the_tour(repository: Path, elsewhere: Path) -> None:
-    tour = commands((repository / "README.md").read_text())
+    tour = commands(part_of_readme(repository, "The five-minute tour"))
     assert [line.split()[1] for line in tour] == ["train", "evaluate", "record", "plot", "export", "evaluate"]
     for line in tour:
         for full, small in SMALLER.items():
@@ -33,6 +39,16 @@ def test_the_tour(repository: Path, elsewhere: Path) -> None:
         assert run(shlex.split(line)[1:]) == 0, line
     for name in ("first.mp4", "first.png", "first.json", "first-bundle/policy.onnx"):
         assert (elsewhere / name).stat().st_size > 0
+
+
+@pytest.mark.skipif(not is_fetched("robotis_op3"), reason="the OP3 is not fetched: make robots")
+def test_the_way_to_motors(repository: Path, elsewhere: Path) -> None:
+    way = commands(part_of_readme(repository, "From policy to motors"))
+    assert [line.split()[1] for line in way] == ["deploy", "deploy", "log"]
+    for line in way:
+        short = line.replace("--seconds 10", "--seconds 0.3 --lockstep")
+        assert run(shlex.split(short)[1:]) == 0, line
+    assert (elsewhere / "walk.mcap").stat().st_size > 0
 
 
 @pytest.mark.slow
