@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 
 @pytest.mark.parametrize("rate_hz", [20, 100])
 def test_circle(full_arm: ArmRobot, simulate: Callable[..., Any], circle: Callable[..., Any], rate_hz: int) -> None:
-    """A hand at 8 cm/s goes 4 mm in a period of 20 Hz; the reference leads the drives, so what remains is under 1 mm."""
+    """A hand at 8 cm/s goes 4 mm in a period of 20 Hz; the reference leads the drives: under 1 mm remains."""
     world = simulate(full_arm)
     control, drives = DifferentialIK(full_arm, rate_hz), JointPD(full_arm, rate_hz)
     control.reset(world.angles)
@@ -70,7 +70,7 @@ def test_both_signs_of_a_quaternion_lead_to_the_same_place(panda: ArmRobot) -> N
 
 
 def test_references_keep_every_limit(arm: ArmRobot, far: Array) -> None:
-    """Whatever is asked for, references stay 0.02 rad inside the angles and within 0.7 of the speeds, and come to rest."""
+    """Whatever is asked, references stay 0.02 rad inside the angles and within 0.7 of the speeds, and come to rest."""
     control = DifferentialIK(arm, 20)
     control.reset(home_angles(arm))
     _, turn = control.pose()
@@ -111,7 +111,7 @@ def test_the_reference_does_not_run_away_from_an_arm_that_is_held(panda: ArmRobo
     control.reset(home_angles(panda))
     start, turn = control.pose()
     for _ in range(60):
-        reference, _ = control.advance(start + (0.0, 0.4, 0.2), turn, home_angles(panda))
+        reference, _ = control.advance((*start, 0.0, 0.4, 0.2), turn, home_angles(panda))
         assert np.abs(reference - home_angles(panda)).max() <= 0.3 + 0.7 * 2.61 / 20 + 1e-9
 
 

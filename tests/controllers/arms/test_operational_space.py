@@ -116,7 +116,7 @@ def test_the_null_space_turns_the_elbow_home_and_leaves_the_hand(panda: ArmRobot
     """Started with the elbow swung out at one pose of the hand, the arm comes nearer to home."""
     world = simulate(panda, actuation="torque")
     control = OperationalSpace(panda, world.model, OperationalSpaceConfig(null_kp=40.0))
-    world.data.qpos[world.at.qpos] = home_angles(panda) + (0.6, 0.0, -0.6, 0.0, 0.3, 0.0, 0.0)
+    world.data.qpos[world.at.qpos] = (*home_angles(panda), 0.6, 0.0, -0.6, 0.0, 0.3, 0.0, 0.0)
     start, turn = world.pose()
     before = np.linalg.norm(world.angles - home_angles(panda))
     errors, _ = drive(world, control, lambda t: (start, turn, None), 4)
@@ -150,7 +150,7 @@ def test_a_stretched_arm_comes_back(panda: ArmRobot, simulate: Callable[..., Any
 def test_inertia_is_exact_away_from_singularities_and_finite_at_them(
     panda: ArmRobot, simulate: Callable[..., Any]
 ) -> None:
-    """With inertia 1 the joints' acceleration for a hand's of 1 is at most 1 / threshold, and 0 along a lost direction."""
+    """With inertia 1 joint acceleration for a hand's of 1 is at most 1 / threshold, and 0 along a lost direction."""
     generator = np.random.default_rng(0)
     left, _ = np.linalg.qr(generator.normal(size=(6, 6)))
     right, _ = np.linalg.qr(generator.normal(size=(7, 7)))
