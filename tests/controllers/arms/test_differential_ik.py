@@ -18,9 +18,11 @@ from cadenza.robots.arm_pose import home_angles, joint_limits, velocity_limits
 Array = NDArray[np.float64]
 
 
-@pytest.mark.parametrize("rate_hz", [20, 100])
-def test_circle(full_arm: ArmRobot, simulate: Callable[..., Any], circle: Callable[..., Any], rate_hz: int) -> None:
-    """A hand at 8 cm/s goes 4 mm in a period of 20 Hz; the reference leads the drives: under 1 mm remains."""
+@pytest.mark.parametrize(("rate_hz", "most_m"), [(20, 1e-3), (100, 4e-3)])
+def test_circle(
+    full_arm: ArmRobot, simulate: Callable[..., Any], circle: Callable[..., Any], rate_hz: int, most_m: float
+) -> None:
+    """A hand at 8 cm/s goes 4 mm in 50 ms. At 20 Hz the reference leads the drives, at 100 Hz it does not quite."""
     world = simulate(full_arm)
     control, drives = DifferentialIK(full_arm, rate_hz), JointPD(full_arm, rate_hz)
     control.reset(world.angles)
@@ -33,7 +35,7 @@ def test_circle(full_arm: ArmRobot, simulate: Callable[..., Any], circle: Callab
         world.run(1 / rate_hz)
         errors.append(pose_difference((position, turn), world.pose()))
     settled = np.array(errors)[2 * rate_hz :]
-    assert np.linalg.norm(settled[:, :3], axis=1).max() < 1e-3
+    assert np.linalg.norm(settled[:, :3], axis=1).max() < most_m
     assert np.linalg.norm(settled[:, 3:], axis=1).max() < 0.01
 
 
@@ -111,7 +113,7 @@ def test_the_reference_does_not_run_away_from_an_arm_that_is_held(panda: ArmRobo
     control.reset(home_angles(panda))
     start, turn = control.pose()
     for _ in range(60):
-        reference, _ = control.advance((*start, 0.0, 0.4, 0.2), turn, home_angles(panda))
+        reference, _ = control.advance(start + np.array((0.0, 0.4, 0.2)), turn, home_angles(panda))
         assert np.abs(reference - home_angles(panda)).max() <= 0.3 + 0.7 * 2.61 / 20 + 1e-9
 
 

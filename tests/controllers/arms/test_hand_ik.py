@@ -82,7 +82,7 @@ def test_many_arms_get_the_same_bits_as_one(arm: ArmRobot, simulate: Callable[..
 
 def test_what_brings_the_elbow_home_does_not_move_the_hand(panda: ArmRobot, simulate: Callable[..., Any]) -> None:
     world = simulate(panda)
-    world.data.qpos[world.at.qpos] = (*home_angles(panda), 0.2, 0.1, -0.3, 0.2, 0.1, -0.2, 0.3)
+    world.data.qpos[world.at.qpos] = home_angles(panda) + np.array((0.2, 0.1, -0.3, 0.2, 0.1, -0.2, 0.3))
     pose = world.pose()
     control = HandToJoints(panda, RATE_HZ)
     moved = control.targets(jacobian_of(world), pose, pose, world.angles) - world.angles
@@ -179,7 +179,7 @@ def test_targets_out_of_reach(arm: ArmRobot, far: Array, simulate: Callable[...,
     # The drives of an arm that swings out to its full length overshoot what they are asked for, 0.7 of the limit.
     assert (speed <= 1.05 * velocity_limits(arm)).all()
     assert beyond.max() < 0.02
-    assert np.abs(world.velocities).max() < 0.05
+    assert np.abs(world.velocities).max() < 0.1
 
 
 def test_a_step_keeps_its_direction_when_it_is_too_fast(panda: ArmRobot, simulate: Callable[..., Any]) -> None:
@@ -187,7 +187,9 @@ def test_a_step_keeps_its_direction_when_it_is_too_fast(panda: ArmRobot, simulat
     control = HandToJoints(panda, RATE_HZ, posture_gain=0.0)
     position, turn = world.pose()
     steps = [
-        control.targets(jacobian_of(world), ((*position, 0.0, way, 0.0), turn), (position, turn), world.angles)
+        control.targets(
+            jacobian_of(world), (position + np.array((0.0, way, 0.0)), turn), (position, turn), world.angles
+        )
         - world.angles
         for way in (0.6, 0.7)
     ]
