@@ -105,7 +105,7 @@ def open_rig(
                 clock.followers.append(emulator.control.advance)
             kind = emulator_kind(robot)
             margin_s = LOCKSTEP_MARGIN_S if lockstep else SETUP_MARGIN_S
-            rig = _wired(f"{kind}:{emulator.port}", robot, unit, clock, emulated=True, margin_s=margin_s)
+            rig = wired(f"{kind}:{emulator.port}", robot, unit, clock, emulated=True, margin_s=margin_s)
             rig.label, rig.virtual, rig.emulator = f"emulated {kind}", True, emulator
             if not hung_up:
                 rig.put_down = lambda: _release(emulator)
@@ -120,7 +120,7 @@ def open_rig(
             f"Real motors need the calibration file of this {robot.title}.",
             "Make one: cadenza calibrate --help. Then name it with --calibration FILE.",
         )
-    yield _wired(bus, robot, unit, RealClock())
+    yield wired(bus, robot, unit, RealClock())
 
 
 def emulator_kind(robot: LeggedRobot) -> str:
@@ -152,7 +152,7 @@ def _sim(robot: LeggedRobot, calibration: Calibration, lockstep: bool, hung_up: 
     return Rig(port, clock, "simulation", calibration, True, True, put_down, plant=plant)
 
 
-def _wired(
+def wired(
     spec: str,
     robot: LeggedRobot,
     calibration: Calibration,
@@ -161,7 +161,16 @@ def _wired(
     emulated: bool = False,
     margin_s: float | None = None,
 ) -> Rig:
-    """Motors on one wire, with the OP3's sub-controller where there is one."""
+    """Motors on one wire, with the OP3's sub-controller where there is one.
+
+    Args:
+        spec: a bus of :mod:`cadenza.robots.hardware.opening`.
+        robot: its joint table.
+        calibration: of the unit.
+        clock: the machine's, or a virtual one.
+        emulated: the inertial unit is an emulated one.
+        margin_s: how long an answer may take beyond its time on the wire; None takes the port's own.
+    """
     parsed = parse_spec(spec)
     more: dict[str, Any] = {"margin_s": margin_s} if margin_s is not None and parsed.kind in SERIAL_BAUD else {}
     bus: Any = open_bus(parsed, motor_settings(robot, calibration), clock, **more)

@@ -234,7 +234,8 @@ class World:
 
     def state(self) -> dict[str, Any]:
         """What is really so, as JSON: ``time_s``, ``behind_s``, ``motors`` (see :meth:`Firmware.motors`), ``faults``
-        that hold, and of a whole robot ``base_height_m`` and ``uprightness`` (1 upright, -1 upside down).
+        that hold, and of a whole robot ``base_pose`` (x, y, z, quaternion wxyz), ``base_height_m`` and ``uprightness``
+        (1 upright, -1 upside down).
         """
         with self.lock:
             found: dict[str, Any] = {
@@ -247,6 +248,7 @@ class World:
             }
             base = free_base(self.plant)
             if base is not None:
+                found["base_pose"] = self.plant.data.qpos[base[0] : base[0] + 7].tolist()
                 found["base_height_m"] = float(self.plant.data.qpos[base[0] + 2])
                 found["uprightness"] = -float(self.plant.imu()[1][2])
             return found
