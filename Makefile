@@ -53,7 +53,7 @@ endif
 
 # The long form of the twelve promises of the hardware layer (docs/hardware-tests.md), and of everything below them.
 test-hardware: robots
-	$(BIN)/python -m pytest -m "" tests/acceptance tests/robots/hardware tests/controllers $(ARGS)
+	$(BIN)/python -m pytest -m "" tests/robots/hardware tests/controllers tests/scripts/test_deploy.py $(ARGS)
 
 # -m "" lifts the default `-m "not slow"` of pyproject.toml.
 test-long: robots

@@ -30,6 +30,7 @@ L_KNEE = 14
 SCENARIOS: dict[str, tuple[str, dict[str, Any] | None]] = {
     "undisturbed": ("nothing", None),
     "lost packets": ("2 % of all packets are dropped from 5 s on", {"kind": "drop", "share": 0.02}),
+    "warm knee": ("the left knee is at 76 degC from 5 s on", {"kind": "over_heat", "device": L_KNEE, "amount": 76.0}),
     "hot knee": ("the left knee is at 85 degC from 5 s on", {"kind": "over_heat", "device": L_KNEE, "amount": 85.0}),
     "mute knee": ("the left knee does not answer from 5 s on", {"kind": "mute", "device": L_KNEE}),
     "host killed": ("SIGKILL of the host at 5 s", None),
@@ -212,7 +213,7 @@ def strip(poses: dict[str, Any], path: Path, count: int = 8) -> None:
             task.data.qpos[task.task.addresses.qpos] = poses["angles"][row]
             mujoco.mj_forward(task.model, task.data)
             camera.cut()
-            frames.append(camera.frame())
+            frames.append(camera.frame()[60:230, 60:190])
     env.close()
     cv2.imwrite(str(path), np.concatenate(frames, axis=1)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
 
@@ -240,8 +241,18 @@ def main() -> None:
         result = scenario(name, options.bundle, options.logs)
         poses = result.pop("poses")
         if name == "undisturbed":
-            strip(poses, options.out / "deploy-op3.jpg")
+            strip(poses, options.logs / "deploy-op3.jpg")
         found[name] = result
+        if name == "undisturbed":
+            command = [
+                sys.executable,
+                "-m",
+                "cadenza.scripts.main",
+                "log",
+                "summary",
+                str(options.logs / result["log"]),
+            ]
+            subprocess.run([*command, "--plot", str(options.logs / "undisturbed"), "--window", "3"], check=True)
         print(name, {key: value for key, value in result.items() if key != "report"}, flush=True)
         report = result["report"]
         print(
