@@ -60,6 +60,8 @@ class Deploy:
     """file of this very robot; a real bus needs it"""
     log: Path | None = None
     """write every tick to this .mcap (`cadenza log summary FILE` reads it)"""
+    video: Path | None = None
+    """sim and emulated: film the shafts' simulation as H.264 to this .mp4, drawn after the run"""
     yes: bool = False
     """let the policy drive without asking; simulated and emulated motors only, unless with the next"""
     i_am_at_the_stop: bool = False
@@ -85,6 +87,10 @@ def main(arguments: list[str]) -> int:
     options = parse(Deploy, "deploy", arguments)
     real = options.bus not in ("sim", "emulated")
     _check(options, real)
+    if options.video is not None:
+        from cadenza.envs.rendering.gl import ensure_gl_backend
+
+        ensure_gl_backend()  # before anything imports MuJoCo
     from cadenza.controllers.bundle import PolicyBundle
     from cadenza.controllers.deployment import check_command, check_deployment
     from cadenza.controllers.policy_runner import PolicyRunner
@@ -119,6 +125,11 @@ def _check(options: Deploy, real: bool) -> None:
         raise CadenzaError("--hold-to-run needs a socket to hold.", "Add --stop-socket PATH.")
     if options.log is not None and options.log.suffix != ".mcap":
         raise CadenzaError(f"--log writes a .mcap, got {options.log}.")
+    if options.video is not None:
+        if real:
+            raise CadenzaError("--video draws a simulation; these motors are real.", "Film it with a camera.")
+        if options.video.suffix.lower() != ".mp4":
+            raise CadenzaError(f"--video writes an .mp4, got {options.video}.")
     if real and options.yes and not options.i_am_at_the_stop:
         raise CadenzaError(
             "--yes lets real motors move without asking anybody.",
@@ -155,9 +166,15 @@ def _drive(options: Deploy, robot: LeggedRobot, bundle: PolicyBundle, runner: Po
         hardware.connect()
         out.print("configuring the motors, torque off; proving that their watchdogs trip")
         hardware.configure()
+        keeper = None
+        if options.video is not None:
+            from cadenza.scripts.deployed_film import PoseKeeper
+
+            keeper = stack.enter_context(PoseKeeper(rig, options.lockstep, lambda: hardware.lifecycle.value))
         loop = ControlLoop(
             hardware, runner, telemetry=telemetry, confirmed=confirmed.is_set, at_home=rig.put_down,
             command=_array(options.command), punctual=not options.lockstep,
+            at_tick=None if keeper is None else keeper.at_tick,
         )  # fmt: skip
         title = f"{name} on {rig.label}"
         with LiveStatus(out, loop, title):
@@ -168,6 +185,13 @@ def _drive(options: Deploy, robot: LeggedRobot, bundle: PolicyBundle, runner: Po
                 rig.hurry(False)
     _tell(report, loop, options)
     write_result(options.json, _figures(options, report, loop, rig))
+    if keeper is not None and options.video is not None:
+        from cadenza.scripts.deployed_film import write_film
+
+        if keeper.failure:
+            err.print(f"the film has gaps: {escape(keeper.failure)}")
+        write_film(options.video, keeper.poses, robot, bundle.manifest.env_id, title)
+        out.print(f"film: {escape(str(options.video))}")
     return _code(report)
 
 

@@ -114,6 +114,20 @@ def test_mistakes_are_explained(
     assert said in capsys.readouterr().err
 
 
+def test_a_run_is_filmed(small_bundle: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from cadenza.envs.rendering.video import video_info
+
+    film = tmp_path / "run.mp4"
+    assert run(["deploy", str(small_bundle("stand")), *SHORT, "--video", str(film)]) == 0
+    info = video_info(film)
+    assert (info["codec"], info["size"]) == ("h264", (640, 480))
+    assert info["duration"] > 3.0  # the way home is in it
+    for more, said in ((["--bus", "dynamixel:/dev/null"], "Film it with a camera"), ([], "writes an .mp4")):
+        path = film if more else tmp_path / "run.gif"
+        assert run(["deploy", str(small_bundle("stand")), "--yes", "--video", str(path), *more]) == 1
+        assert said in capsys.readouterr().err
+
+
 def test_real_motors_need_a_word_and_a_calibration(small_bundle: Any, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["deploy", str(small_bundle("stand")), "--bus", "dynamixel:/dev/null"]
     assert run(command) == 1

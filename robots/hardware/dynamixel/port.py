@@ -62,6 +62,28 @@ class Answer:
         return REFUSALS.get(self.refused, f"reports error {self.refused}")
 
 
+def packet_handler() -> Any:
+    """The SDK's packet handler, with byte stuffing that is sent.
+
+    That of dynamixel-sdk 4.1.0 makes a stuffed copy and then sends the packet as it was: where a payload holds
+    ``FF FF FD``, it goes out bare, and a device takes it for a header or drops a byte of ``FF FF FD FD``.
+
+    Raises:
+        MissingSdkError: dynamixel-sdk is not installed.
+    """
+    try:
+        from dynamixel_sdk import Protocol2PacketHandler
+    except ImportError as error:
+        raise MissingSdkError("dynamixel_sdk", "dynamixel") from error
+
+    class Handler(Protocol2PacketHandler):  # type: ignore[misc]  # the SDK has no types
+        def addStuffing(self, packet: list[int]) -> list[int]:
+            packet[:] = super().addStuffing(packet)
+            return packet
+
+    return Handler()
+
+
 class DynamixelPort:
     """Requests and answers. Every method raises HardwareError where the port itself is gone.
 
@@ -84,11 +106,7 @@ class DynamixelPort:
             MissingSdkError: dynamixel-sdk is not installed.
         """
         if self._handler is None:
-            try:
-                from dynamixel_sdk import Protocol2PacketHandler
-            except ImportError as error:
-                raise MissingSdkError("dynamixel_sdk", "dynamixel") from error
-            self._handler = Protocol2PacketHandler()
+            self._handler = packet_handler()
         self.serial.open()
 
     def close(self) -> None:

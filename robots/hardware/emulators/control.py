@@ -43,6 +43,7 @@ class ControlServer:
             "fault": self._fault,
             "clear_faults": self._clear_faults,
             "state": lambda _: {"state": world.state()},
+            "pose": self._pose,
             "set": self._set,
             "log": self._log,
             "release": self._release,
@@ -141,6 +142,10 @@ class ControlServer:
     def _clear_faults(self, request: dict[str, Any]) -> dict[str, Any]:
         with self.world.lock:
             return {"cleared": self.world.faults.clear(request.get("kind"))}
+
+    def _pose(self, _: dict[str, Any]) -> dict[str, Any]:
+        with self.world.lock:
+            return {"time_s": self.world.now_s, "qpos": self.world.plant.data.qpos.tolist()}
 
     def _set(self, request: dict[str, Any]) -> dict[str, Any]:
         device = request.pop("device", None)
