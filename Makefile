@@ -17,7 +17,7 @@ help:
 	@echo
 	@echo "Use it"
 	@echo "  make setup       make or repair $(VENV) (done by every target; returns at once when nothing changed)"
-	@echo "  make robots      fetch the models of the robots that exist (91 MB, once; make test does it)"
+	@echo "  make robots      fetch the models of the robots that exist (108 MB, once; make test does it)"
 	@echo "  make bench       measure speed on this machine   (make bench ARGS=\"--help\")"
 	@echo "  $(BIN)/cadenza --help          train, evaluate, record, plot, export"
 	@echo

@@ -44,7 +44,7 @@ class DifferentialIKConfig:
     """It slows down before the target at this rate."""
     hand_stop_rad_s2: float = 12.0
     acceleration_rad_s2: float = 15.0
-    """Of the joints' reference: drives of limited torque follow no jump in speed."""
+    """Of the joints' reference: drives of limited torque cannot follow a jump in speed."""
     speed_share: float = SPEED_SHARE
     """Share of the speed limits that is used."""
     limit_margin_rad: float = 0.02

@@ -20,7 +20,8 @@ from cadenza.robots.arm_description import ArmRobot
 from cadenza.robots.arm_pose import joint_limits, torque_limits, velocity_limits
 
 SPEED_SHARE = 0.7
-"""Share of the speed limits that references use: drives of limited torque overshoot it when the arm swings out."""
+"""Share of the speed limits that references use. A stiff drive whose torque is clipped pushes with all of it for a
+whole physics step: at 4 ms joints of a Panda ran up to 1.6 times as fast as their reference, at 1 ms no faster."""
 
 
 def lead_time(arm: ArmRobot, rate_hz: float) -> Array:
@@ -49,7 +50,7 @@ class JointPD:
         arm: gives gains and limits.
         rate_hz: at which :meth:`advance` is called.
         speed_share: share of the speed limits that the reference uses.
-        acceleration_rad_s2: of the reference: drives of limited torque follow no jump in speed.
+        acceleration_rad_s2: of the reference: drives of limited torque cannot follow a jump in speed.
         frequency_rad_s: of :meth:`torques`, w.
 
     Raises:
