@@ -76,7 +76,7 @@ def packet_handler() -> Any:
     except ImportError as error:
         raise MissingSdkError("dynamixel_sdk", "dynamixel") from error
 
-    class Handler(Protocol2PacketHandler):  # type: ignore[misc]  # the SDK has no types
+    class Handler(Protocol2PacketHandler):
         def addStuffing(self, packet: list[int]) -> list[int]:
             packet[:] = super().addStuffing(packet)
             return packet
