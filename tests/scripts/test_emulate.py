@@ -121,7 +121,7 @@ def test_the_pages_fault_plan_and_requests_are_understood(page: str, tmp_path: P
     world = launch.build(launch.Order("dynamixel", lockstep=True))
     server = ControlServer(world, tmp_path / "control")
     requests = blocks(page, "jsonl")[0].splitlines()
-    assert len(requests) == 8
+    assert len(requests) == 9
     for request in requests:
         assert server.answer(request.encode())["ok"], request
     server.stop()
