@@ -8,6 +8,7 @@ from typing import Any
 
 from cadenza.agents.runs.settings import provenance, write_bytes, write_json
 from cadenza.agents.wallclock.child import load_average
+from cadenza.agents.wallclock.earlier import earlier_runs
 from cadenza.agents.wallclock.plan import Plan, is_symphony
 from cadenza.agents.wallclock.plot import plot_curves
 from cadenza.agents.wallclock.results import (
@@ -32,24 +33,31 @@ Figures = dict[str, dict[str, Figure]]
 """Agent -> column -> figure."""
 
 
-def write_report(plan: Plan, command: str) -> list[Path]:
+def write_report(plan: Plan, command: str, beside: Path | None = None) -> list[Path]:
     """Write wallclock.csv, .png, .md and .json of the finished runs into ``plan.out``; nothing without one.
 
     Args:
         plan: the benchmark.
         command: the command line that makes it, for the record.
+        beside: folder of an earlier report, whose runs are shown too; where both have a run, this one's counts.
 
     Raises:
-        CadenzaError: the folder cannot be written.
+        CadenzaError: the folder cannot be written, or the earlier report cannot be read or compared.
     """
     runs = finished_runs(plan)
+    missing = len(plan.runs()) - len(runs)
+    if beside is not None:
+        earlier, before = earlier_runs(beside, plan)
+        here = {(run.agent, run.seed) for run in plan.runs()}
+        runs = _in_order([*(run for run in earlier if (run.run.agent, run.run.seed) not in here), *runs])
+        command = f"{before}\n{command}"
     if not runs:
         return []
     agents = list(dict.fromkeys(run.run.agent for run in runs))
     groups = {agent: [run for run in runs if run.run.agent == agent] for agent in agents}
     figures = {agent: figures_of(group) for agent, group in groups.items()}
     curves = [curve_of(group, 60 * plan.evaluate_every_minutes) for group in groups.values()]
-    record = _record(plan, command, runs)
+    record = _record(plan, command, runs, missing)
     paths = [plan.out / f"wallclock.{suffix}" for suffix in ("csv", "png", "md", "json")]
     try:
         write_rows(paths[0], runs)
@@ -61,7 +69,14 @@ def write_report(plan: Plan, command: str) -> list[Path]:
     return paths
 
 
-def _record(plan: Plan, command: str, runs: list[Finished]) -> dict[str, Any]:
+def _in_order(runs: list[Finished]) -> list[Finished]:
+    """Symphony first, then the peers as they come, each by seed."""
+    agents = list(dict.fromkeys(run.run.agent for run in runs))
+    place = {agent: (not is_symphony(agent), agents.index(agent)) for agent in agents}
+    return sorted(runs, key=lambda run: (*place[run.run.agent], run.run.seed))
+
+
+def _record(plan: Plan, command: str, runs: list[Finished], missing: int) -> dict[str, Any]:
     kept = (
         "budget_s", "step", "train_s", "elapsed_s", "stalled_s", "torch_threads", "cpu_seconds_per_second",
         "load_average_before", "load_average_after", "versions", "git_commit", "machine",
@@ -70,7 +85,7 @@ def _record(plan: Plan, command: str, runs: list[Finished]) -> dict[str, Any]:
         "command": command,
         "plan": plan.record(),
         "finished": len(runs),
-        "planned": len(plan.runs()),
+        "planned": len(runs) + missing,
         "runs": [
             {
                 "agent": run.run.agent,
@@ -102,7 +117,7 @@ def _page(plan: Plan, record: dict[str, Any], groups: Groups, figures: Figures) 
     missing = record["planned"] - record["finished"]
     unfinished = f"**Not finished: {missing} of {record['planned']} runs are still to come.**" if missing else ""
     versions = " and ".join(dict.fromkeys(_versions(run) for run in record["runs"]))
-    commits = ", ".join(dict.fromkeys(str(run["git_commit"]) for run in record["runs"]))
+    commits = ", ".join(dict.fromkeys(run["git_commit"] or "not recorded" for run in record["runs"]))
     parts = [
         f"# {plan.env_id}, {plan.minutes:g} minutes each",
         unfinished,

@@ -41,6 +41,8 @@ class Wallclock:
     """symphony:PRESET, sac, td3, ppo, tqc, crossq"""
     out: Path = Path("runs/wallclock")
     """folder of the runs and the report"""
+    beside: Path | None = None
+    """folder of an earlier report (wallclock.json, wallclock.csv), whose runs are to stand in the same tables"""
     evaluate_every_minutes: float = 1.0
     """training time between evaluations"""
     episodes: int = 10
@@ -58,23 +60,28 @@ def run_wallclock(options: Wallclock, command: str) -> None:
         CadenzaError: bad arguments, or a folder with other runs; nothing has been started then.
         KeyboardInterrupt: Ctrl-C; the run at work is stored.
     """
+    from cadenza.agents.wallclock.earlier import earlier_runs
     from cadenza.agents.wallclock.plan import Plan
     from cadenza.agents.wallclock.report import write_report
     from cadenza.agents.wallclock.running import run_plan
 
-    given = {field.name: getattr(options, field.name) for field in fields(options) if field.name != "env"}
+    given = {
+        field.name: getattr(options, field.name) for field in fields(options) if field.name not in ("env", "beside")
+    }
     plan = Plan(env_id=options.env, **given)
+    if options.beside is not None:
+        earlier_runs(options.beside, plan)  # a wrong folder is told now, not after hours
     runs = plan.runs()
     hours = len(runs) * plan.minutes / 60
     out.print(f"{len(runs)} runs of {plan.minutes:g} min ({hours:.1f} h) and evaluations, in {escape(str(plan.out))}")
     with _Display([run.folder for run in runs], plan.budget_s) as display:
         try:
-            run_plan(plan, display.tell, partial(write_report, plan, command))
+            run_plan(plan, display.tell, partial(write_report, plan, command, options.beside))
         except KeyboardInterrupt:
             out.print("interrupted; everything is stored. The same command goes on:")
             out.print(f"  {escape(command)}")
             raise
-    for path in write_report(plan, command):
+    for path in write_report(plan, command, options.beside):
         out.print(f"written: {escape(str(path))}")
 
 
