@@ -55,8 +55,8 @@ def plot_curves(curves: list[Curve], destination: Path, title: str) -> None:
             labels[axis].append((float(x[-1]), float(curve.iqm[-1]), f"{curve.agent} ({curve.seeds})", colour))
     right.set_xscale("log")
     right.xaxis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))  # labels of every tick would run into each other
-    right.xaxis.set_minor_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
-    right.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+    right.xaxis.set_minor_formatter(FuncFormatter(lambda x, _: _short(x)))
+    right.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _short(x)))
     left.set_xlim(left=0)
     left.set_xlabel("training wall-clock [min]")
     right.set_xlabel("environment steps (logarithmic)")
@@ -81,6 +81,11 @@ def plot_curves(curves: list[Curve], destination: Path, title: str) -> None:
         figure.savefig(destination, dpi=130)
     finally:
         pyplot.close(figure)
+
+
+def _short(steps: float) -> str:
+    """5k, 200k, 2M: over three decades longer labels would run into each other."""
+    return f"{steps / 1e6:g}M" if steps >= 1e6 else f"{steps / 1e3:g}k" if steps >= 1e3 else f"{steps:g}"
 
 
 def _name(axis: Any, labels: list[Label], spacing: float, place: Callable[[float], float]) -> None:
