@@ -49,6 +49,9 @@ class _Common:
     """of a bench: mass times distance of the lever's centre of mass from the shaft; it hangs down at 0 rad"""
     inertia_kg_m2: float = 0.002
     """of a bench: inertia of the lever about the shaft"""
+    motor_truth: Path | None = None
+    """of a bench: a JSON file with what its motors really are, unlike the table, for `cadenza sysid` to find:
+    armature, friction_nm, kd, torque_nm; of serial servos gain too, a factor"""
 
 
 @dataclass(frozen=True)
@@ -147,9 +150,47 @@ def order_from(kind: str, options: _Common) -> Order:
     known = {one.name for one in fields(Order)}
     given: dict[str, Any] = {one.name: getattr(options, one.name) for one in fields(options)}
     given = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
+    truth = motor_truth(options.motor_truth) if options.motor_truth is not None else {}
+    given.pop("motor_truth")
     more = {name: given.pop(name) for name in list(given) if name not in known}
     more = {name: value for name, value in more.items() if value != ()}
-    return Order(kind=kind, **given, more=more)
+    if "gain" in truth:
+        more["gain"] = truth.pop("gain")
+    if truth and options.robot is not None and options.joint is None:
+        raise CadenzaError("--motor-truth describes the motors of a bench.", "Add --joint, or leave --robot away.")
+    return Order(kind=kind, **given, plant=truth, more=more)
+
+
+TRUTHS = ("armature", "friction_nm", "kd", "torque_nm", "gain")
+
+
+def motor_truth(path: Path) -> dict[str, float]:
+    """What a file says that motors really are.
+
+    Raises:
+        CadenzaError: no such file, no JSON, a quantity that does not exist, or a number below 0.
+    """
+    import json
+    import math
+
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CadenzaError(f"--motor-truth {path} cannot be read: {error}.", f"An example: {_EXAMPLE}") from error
+    if not isinstance(found, dict) or not found:
+        raise CadenzaError(f"{path} holds no quantities.", f"An example: {_EXAMPLE}")
+    for name, value in found.items():
+        if name not in TRUTHS:
+            near = nearest(name, TRUTHS)
+            hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(TRUTHS)}."
+            raise CadenzaError(f"{path}: there is no quantity {name!r}.", hint)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not math.isfinite(value) or value < 0:
+            raise CadenzaError(f"{path}: {name} is {value!r}.", "It must be a number of at least 0.")
+    return {name: float(value) for name, value in found.items()}
+
+
+_EXAMPLE = '{"armature": 0.035, "friction_nm": 0.08, "kd": 0.8, "gain": 1.2}'
 
 
 def _tell(world: World, control: Path) -> None:

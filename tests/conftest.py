@@ -14,10 +14,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 
 from cadenza.envs.rendering.gl import NoGraphicsLibraryError, ensure_gl_backend
+
+# How long an example takes says how busy the machine is, and nothing about the code.
+hypothesis.settings.register_profile("cadenza", deadline=None)
+hypothesis.settings.load_profile("cadenza")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -397,12 +397,17 @@ class SignalStop:
     """Ctrl-C once stops by category 1, twice by 0; SIGTERM and SIGHUP count like it. Main thread only.
 
     The signals' handlers are put back on leaving. A third one raises KeyboardInterrupt, for a program that hangs.
+
+    Args:
+        estop: the flag.
+        gently: asked first at the first signal, with its name: whether an orderly end takes the place of the stop. It
+            runs in a signal handler.
     """
 
     _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-    def __init__(self, estop: EStop):
-        self.estop = estop
+    def __init__(self, estop: EStop, gently: Callable[[str], bool] = lambda name: False):
+        self.estop, self._gently = estop, gently
         self._count = 0
         self._before: dict[signal.Signals, Any] = {}
 
@@ -426,6 +431,9 @@ class SignalStop:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._count += 1
         name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-        self.estop.trip(1 if self._count == 1 else 0, name if self._count == 1 else f"{name}, again")
+        if self._count > 1:
+            self.estop.trip(0, f"{name}, again")
+        elif not self._gently(name):
+            self.estop.trip(1, name)
         if self._count > 2:
             raise KeyboardInterrupt

@@ -7,7 +7,9 @@ knows both.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,8 @@ from cadenza.robots.hardware.types import Capabilities, Identity, JointCommand, 
 Array = NDArray[np.float64]
 
 log = logging.getLogger(__name__)
+
+_IMU_SHARE = 0.25
 
 
 def motor_settings(
@@ -116,6 +120,7 @@ class MappedBuses:
         clock: of buses, inertial unit and control loop.
         imu: None where there is none.
         before_connect: called first of all, e.g. to switch on the motors' supply where they have none without.
+        within: gives a block in which no answer is waited for beyond so many seconds, where the buses have one.
     """
 
     def __init__(
@@ -127,6 +132,7 @@ class MappedBuses:
         imu: ImuReader | None = None,
         *,
         before_connect: Callable[[], None] | None = None,
+        within: Callable[[float], AbstractContextManager[None]] = lambda seconds: nullcontext(),
     ):
         if calibration is None:
             log.warning("%s runs without a calibration file: its joint table's zeros are taken.", robot.title)
@@ -134,7 +140,9 @@ class MappedBuses:
         calibration.check(robot)
         self.robot, self.buses, self.calibration, self.clock, self.imu = robot, tuple(buses), calibration, clock, imu
         self.joint_names = robot.joint_names
-        self._before_connect = before_connect
+        self._before_connect, self._within = before_connect, within
+        self.budget_s = math.inf
+        """What the answers to one :meth:`read` may take together, asking again included, s; needs ``within``."""
         self._map = JointMap(calibration)
         self._rows = [self._rows_of(bus) for bus in self.buses]
         every = sorted(row for rows in self._rows for row in rows.tolist())
@@ -207,16 +215,18 @@ class MappedBuses:
             raise HardwareError("Torque off was not confirmed: " + " ".join(problems), "Cut the motors' supply.")
 
     def clear_faults(self) -> None:
-        """Clear the fault of each motor that reports one, by an operator's order."""
+        """Clear whatever is latched in any motor, by an operator's order.
+
+        Each is asked, not only those whose last sample shows a fault: a watchdog's state is read rarely, and after a
+        silence all have tripped although few have been seen to.
+        """
         problems = []
         for bus in self.buses:
-            bits = bus.read().fault
-            for settings, fault in zip(bus.settings, bits.tolist(), strict=True):
-                if fault:
-                    try:
-                        bus.clear_fault(settings.bus_id)
-                    except HardwareError as error:
-                        problems.append(f"{settings.name}: {error}")
+            for settings in bus.settings:
+                try:
+                    bus.clear_fault(settings.bus_id)
+                except HardwareError as error:
+                    problems.append(f"{settings.name}: {error}")
         if problems:
             raise HardwareError("These faults stay: " + " ".join(problems))
 
@@ -242,11 +252,23 @@ class MappedBuses:
         at_s = self.clock.now()
         n = len(self.joint_names)
         motors = JointState.unknown(n)
-        for bus, rows in zip(self.buses, self._rows, strict=True):
-            part = bus.read()
-            for name in ("q", "dq", "tau", "temperature", "voltage", "fault", "age"):
-                getattr(motors, name)[rows] = getattr(part, name)
-        return RobotState(self._map.state(motors), self.imu.read() if self.imu is not None else None, at_s)
+        with self._within(self.budget_s):
+            # First, and with a part of the time alone: motors that must be asked again would leave it none.
+            with self._within(_IMU_SHARE * self.budget_s):
+                imu = self.imu.read() if self.imu is not None else None
+            for bus, rows in zip(self.buses, self._rows, strict=True):
+                part = bus.read()
+                for name in ("q", "dq", "tau", "temperature", "voltage", "fault", "age"):
+                    getattr(motors, name)[rows] = getattr(part, name)
+        return RobotState(self._map.state(motors), imu, at_s)
+
+    def housekeep(self) -> None:
+        """What need not be known within the tick, where a bus has such; takes at most half of a read's time."""
+        with self._within(0.5 * self.budget_s):
+            for bus in self.buses:
+                housekeep = getattr(bus, "housekeep", None)
+                if housekeep is not None:
+                    housekeep()
 
     def write(self, command: JointCommand) -> Sent:
         """Send a command, (n,). A bus whose port is gone does not keep the others from theirs.

@@ -35,6 +35,8 @@ class Demand:
     category: StopCategory
     reason: str
     """One sentence without an end, for the operator."""
+    patient: bool = False
+    """It may wait for an orderly end: nothing breaks within seconds."""
 
 
 class FeedbackMonitor:
@@ -105,6 +107,11 @@ class FeedbackMonitor:
         self._warm = self._loading = False
         self.torque_share[:] = 1.0
 
+    @property
+    def warm(self) -> bool:
+        """A motor is as warm as makes a warning, or has not cooled down since by the hysteresis."""
+        return self._warm
+
     def fresh(self) -> bool:
         """Whether the last reading brought a usable sample of every joint, and of the inertial unit if there is one."""
         return not self.missed.any() and not self.imu_missed and bool(np.isfinite(self.q).all())
@@ -149,7 +156,7 @@ class FeedbackMonitor:
         policy = self.policy
         good = np.isfinite(joints.q)
         good &= (joints.fault & _NOT_HEARD) == 0
-        good &= joints.age <= _STALE_PERIODS * self.period_s
+        good &= np.abs(joints.age) <= _STALE_PERIODS * self.period_s  # one from the future is no better
         step = joints.q - self.q
         speed = joints.dq
         if not self._reports_speed:
@@ -189,10 +196,13 @@ class FeedbackMonitor:
         bits = joints.fault & ~_NOT_HEARD
         if not bits.any():
             return
-        for row in np.flatnonzero(bits).tolist():
-            # A name for each bit: an unknown one must not hide.
-            said = ", ".join(fault_words(int(bits[row])))
-            demands.append(Demand(self.policy.fault, f"the motor of {self.names[row]} reports: {said}"))
+        # A name for each bit: an unknown one must not hide. Motors that say the same share a line: a bad supply makes
+        # all of them complain.
+        for value in sorted(set(bits[bits != 0].tolist())):
+            which = bits == value
+            said, names = ", ".join(fault_words(int(value))), self._names(which)
+            who = f"the motor of {names} reports" if which.sum() == 1 else f"the motors of {names} report"
+            demands.append(Demand(self.policy.fault, f"{who}: {said}"))
 
     def _heat(self, joints: JointState, demands: list[Demand], warnings: list[str]) -> None:
         limits = self.limits
@@ -217,7 +227,9 @@ class FeedbackMonitor:
         hottest = int(np.argmax(np.where(warm, felt, -np.inf)))
         said = f"{self._names(warm)} warm: up to {felt[hottest]:.0f} degC"
         if stop.any():
-            demands.append(Demand(self.policy.fault, f"{self._names(stop)} too hot: up to {felt[hottest]:.0f} degC"))
+            # Heat rises slowly, and the motor's own limit is still some degrees away.
+            why = f"{self._names(stop)} too hot: up to {felt[hottest]:.0f} degC"
+            demands.append(Demand(self.policy.fault, why, patient=True))
         elif (self.torque_share < 1).any():
             said += f", {self._names(self.torque_share < 1)} derated"
         warnings.append(said)
@@ -260,7 +272,10 @@ class FeedbackMonitor:
         np.maximum(self._most, target, out=self._most)
         np.copyto(self._least, target, where=moved)
         np.copyto(self._most, target, where=moved)
-        stuck = (self._unchanged_s >= self.policy.frozen_s) & (self._most - self._least > self.policy.frozen_rad)
+        # Time at rest with a target at rest does not count: the first step of a policy needs its tick to take effect.
+        wandered = self._most - self._least > self.policy.frozen_rad
+        self._unchanged_s[~wandered] = 0.0
+        stuck = (self._unchanged_s >= self.policy.frozen_s) & wandered
         stuck &= self.missed == 0
         if stuck.any():
             demands.append(Demand(self.policy.fault, f"{self._names(stuck)} blocked, or its encoder stuck"))
@@ -278,7 +293,7 @@ class FeedbackMonitor:
 
     def _tilt(self, imu: ImuState, dt: float, demands: list[Demand], warnings: list[str]) -> None:
         up = self._up(imu)
-        if up is None or not imu.age <= _STALE_PERIODS * self.period_s:
+        if up is None or not abs(imu.age) <= _STALE_PERIODS * self.period_s:
             self.imu_missed += 1
             if self.imu_missed > self.policy.coast_ticks:
                 demands.append(Demand(self.policy.stale_feedback, "no usable sample from the inertial unit"))

@@ -11,6 +11,8 @@
             applied = hardware.step(command)     # homing, command, stop: whatever the state asks for
         once hardware.homed and an operator says so:
             hardware.release()            # from now on commands are let through
+        in the end:
+            hardware.end()                # a moment for the policy to come to a stand, home, rest, torque off
 
 The caller drives it tick by tick, on the port's clock. ``read`` and ``step`` take the stops that feedback, commands and
 the emergency stop ask for. Whatever happens, torque is off once the ``with`` block is left; the motors' own watchdogs
@@ -22,7 +24,6 @@ from __future__ import annotations
 import atexit
 import logging
 import math
-from collections import deque
 from types import TracebackType
 from typing import Self
 
@@ -30,15 +31,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cadenza.robots.description import LeggedRobot
-from cadenza.robots.hardware.clock import Clock
 from cadenza.robots.hardware.errors import HardwareError, RefusedError
 from cadenza.robots.hardware.estop import EStop
 from cadenza.robots.hardware.joint_port import JointPort
-from cadenza.robots.hardware.lifecycle import POWERED, Lifecycle, check_transition
+from cadenza.robots.hardware.lifecycle import Lifecycle, check_transition
 from cadenza.robots.hardware.limits import JointLimits
-from cadenza.robots.hardware.safety import Applied, SafetySupervisor
+from cadenza.robots.hardware.safety import Applied
 from cadenza.robots.hardware.startup import HomeMotion, not_home, require_start
-from cadenza.robots.hardware.stopping import StopCategory, StopMotion, StopPolicy, emergency, stop_policy, switch_off
+from cadenza.robots.hardware.stoppable import Stoppable
+from cadenza.robots.hardware.stopping import (
+    StopCategory,
+    StopPolicy,
+    emergency,
+    stop_policy,
+)
 from cadenza.robots.hardware.types import Identity, JointCommand, Mode, RobotState
 
 Array = NDArray[np.float64]
@@ -46,7 +52,7 @@ Array = NDArray[np.float64]
 log = logging.getLogger(__name__)
 
 
-class RobotHardware:
+class RobotHardware(Stoppable):
     """Motors, limits and lifecycle of one robot.
 
     Args:
@@ -78,56 +84,26 @@ class RobotHardware:
             )
         if not (math.isfinite(period_s) and period_s > 0 and math.isfinite(homing_s) and homing_s > 0):
             raise RefusedError(f"A control period of {period_s:g} s and a homing time of {homing_s:g} s make no sense.")
-        self.robot, self.period_s, self.homing_s = robot, period_s, homing_s
-        self.limits = JointLimits.for_robot(robot) if limits is None else limits
-        self.policy = stop_policy(robot) if policy is None else policy
-        self.emergency_stop = EStop() if estop is None else estop
-        self.home = np.array([row.home_rad for row in robot.joints]) if home is None else np.array(home, dtype=float)
-        wrong = self.limits.outside(self.home)
+        limits = JointLimits.for_robot(robot) if limits is None else limits
+        policy = stop_policy(robot) if policy is None else policy
+        home = np.array([row.home_rad for row in robot.joints]) if home is None else np.array(home, dtype=float)
+        wrong = limits.outside(home)
         if wrong:
             raise RefusedError(f"The home pose lies outside the limits: {'; '.join(wrong)}.")
-        self.supervisor = SafetySupervisor(port, robot, self.limits, self.policy, period_s)
-        self.mode = Mode.POSITION
+        super().__init__(robot, port, limits, policy, home, EStop() if estop is None else estop, period_s)
+        self.homing_s = homing_s
         self.reading: RobotState | None = None
         """The last one."""
-        self.reason = ""
-        """Why it stopped last."""
-        self.events: deque[tuple[float, str]] = deque(maxlen=1000)
-        """Time and text of every change of state, stop and refusal, the newest last."""
-        self._port = port
-        self._state = Lifecycle.UNCONFIGURED
         self._connected = self._configured = False
-        self._stop: StopMotion | None = None
-        self._after = Lifecycle.INACTIVE
         self._homing: HomeMotion | None = None
         self._homed = False
 
     # ------------------------------------------------------------------ what it is
 
     @property
-    def lifecycle(self) -> Lifecycle:
-        """State it is in."""
-        return self._state
-
-    @property
-    def powered(self) -> bool:
-        """Torque is on, as far as we know."""
-        return self._state in POWERED
-
-    @property
     def homed(self) -> bool:
         """The way home is done; :meth:`release` lets commands through."""
         return self._state == Lifecycle.HOMING and self._homed
-
-    @property
-    def holding(self) -> bool:
-        """A stop of category 2 holds it with power."""
-        return self._stop is not None and self._stop.category == StopCategory.HOLD
-
-    @property
-    def clock(self) -> Clock:
-        """The port's."""
-        return self._port.clock
 
     @property
     def joint_names(self) -> tuple[str, ...]:
@@ -196,6 +172,7 @@ class RobotHardware:
             raise
         q = self.supervisor.monitor.q.copy()
         self.supervisor.anchor(q, self.mode)
+        self.causes.clear()
         self._become(Lifecycle.HOMING)  # first, so that every way out from here switches off
         atexit.register(self._at_exit)
         try:
@@ -229,7 +206,7 @@ class RobotHardware:
                 raise RefusedError(f"These joints did not get home: {', '.join(away)}.", "See what blocks them.")
         if not self.supervisor.monitor.fresh():
             raise RefusedError("The last reading lacks joints.", "Read again.")
-        self._stop = None
+        self._stop, self._rests = None, False
         self.supervisor.expect_commands(self.clock.now())
         self._become(Lifecycle.ACTIVE)
 
@@ -251,7 +228,24 @@ class RobotHardware:
         self.supervisor.observe(self.reading, powered=self.powered)
         self._poll_estop()
         self._take_demand()
+        if self.ending and self.clock.now() >= self._ends_s:
+            self._begin_stop(StopCategory.CONTROLLED, self.reason, self._after, orderly=True)
         return self.reading
+
+    def housekeep(self) -> None:
+        """What a tick may do once its goals are on their way: ask for temperatures, supply and watchdogs.
+
+        Raises:
+            HardwareError: the port is gone; if torque was on, the robot is in FAULT.
+        """
+        housekeep = getattr(self._port, "housekeep", None)
+        if housekeep is None:
+            return
+        try:
+            housekeep()
+        except HardwareError as error:
+            self._fail(f"the port failed: {error}")
+            raise
 
     def step(self, command: JointCommand | None = None, age_s: float = 0.0) -> Applied | None:
         """One tick of whatever the state asks for; a command counts in ACTIVE alone. None where torque is off.
@@ -299,8 +293,12 @@ class RobotHardware:
         assert motion is not None
         monitor = self.supervisor.monitor
         if motion.finished(np.where(monitor.missed == 0, monitor.dq, np.nan), now):
-            self._power_off(self._after, self.reason)
-            return None
+            if not (motion.orderly and self.hold_at_end):
+                self._power_off(self._after, self.reason)
+                return None
+            if not self._rests:
+                self._note("at home, held with power until somebody says so")
+            self._rests = True
         if self.holding and now - motion.started_s >= self.policy.hold_then_s:
             self._begin_stop(StopCategory.CONTROLLED, f"held for {self.policy.hold_then_s:g} s", self._after)
             motion = self._stop
@@ -319,6 +317,30 @@ class RobotHardware:
             raise RefusedError(f"There is no stop category {category}; there are 0, 1 and 2.")
         if self.powered:
             self._take_stop(StopCategory(category), reason, Lifecycle.INACTIVE)
+
+    def end(self, reason: str = "an operator's end", *, stand_s: float | None = None) -> None:
+        """End in good order: a robot that drives stays ACTIVE for ``stand_s``, in which its policy should be told to
+        stand still; then a stop of category 1 leads to the home pose, rests there, and takes the power away. Any other
+        stop comes before it. Where the robot does not drive, it is a stop of category 1.
+
+        Args:
+            reason: for the operator.
+            stand_s: None takes the policy's; 0 for a robot that stands already.
+        """
+        if self._state == Lifecycle.ACTIVE:
+            self._begin_end(reason, Lifecycle.INACTIVE, stand_s)
+        else:
+            self.stop(1, reason)
+
+    def let_go(self) -> None:
+        """Take away the power that :attr:`hold_at_end` keeps, in the next tick; an operator's act.
+
+        Raises:
+            RefusedError: nothing is held so.
+        """
+        if not self.rests:
+            raise RefusedError("The robot does not rest at the end of a run.", self.reason)
+        self.hold_at_end = False
 
     def estop(self, category: int = 0, reason: str = "emergency stop") -> None:
         """Emergency stop by software: overrides everything, latches, ends in ESTOPPED. Category 0 or 1.
@@ -400,92 +422,6 @@ class RobotHardware:
         self._take_demand()
         return applied
 
-    def _take_demand(self) -> None:
-        demand = self.supervisor.take_demand()
-        if demand is not None and self.powered:
-            self._take_stop(demand.category, demand.reason, Lifecycle.FAULT)
-
-    def _poll_estop(self) -> None:
-        stop = self.emergency_stop
-        if stop.tripped and self._state != Lifecycle.ESTOPPED:
-            category = StopCategory(stop.category)
-            if self.powered:
-                self._take_stop(category, stop.reason, Lifecycle.ESTOPPED)
-            else:
-                self.reason = stop.reason
-                self._become(Lifecycle.ESTOPPED)
-
-    def _take_stop(self, category: StopCategory, reason: str, after: Lifecycle) -> None:
-        after = self._worse(after)
-        if category == StopCategory.POWER_OFF:
-            self._power_off(after, reason)
-        elif self._stop is None or category < self._stop.category:
-            self._begin_stop(category, reason, after)
-        else:
-            self._after = after  # stopping already, no less strongly
-
-    def _worse(self, after: Lifecycle) -> Lifecycle:
-        """A stop under way keeps where it leads to, unless the new one latches more firmly."""
-        order = (Lifecycle.INACTIVE, Lifecycle.FAULT, Lifecycle.ESTOPPED)
-        if self._state != Lifecycle.STOPPING:
-            return after
-        return max(after, self._after, key=order.index)
-
-    def _begin_stop(self, category: StopCategory, reason: str, after: Lifecycle) -> None:
-        monitor = self.supervisor.monitor
-        kp, kd = self.supervisor.gains
-        motion = StopMotion(
-            self.policy,
-            self.limits,
-            self._port.capabilities,
-            self.supervisor.target,
-            np.where(monitor.missed == 0, monitor.dq, 0.0),
-            kp,
-            kd,
-            self.supervisor.table_gains[1],
-            self.clock.now(),
-            category,
-            self.mode,
-        )
-        if self._state != Lifecycle.STOPPING:
-            self._become(Lifecycle.STOPPING)
-        self._stop, self._after, self.reason = motion, after, reason
-        self._note(f"stop category {int(category)}: {reason}")
-
-    def _power_off(self, after: Lifecycle, reason: str) -> None:
-        self.reason = reason
-        self._note(f"torque off: {reason}")
-        problem = switch_off(self._port)
-        self._stop = None
-        self._after = Lifecycle.INACTIVE
-        if problem:
-            self.reason = f"{reason}; torque may still be on: {problem}"
-            after = after if after == Lifecycle.ESTOPPED else Lifecycle.FAULT
-        self._become(after)
-
-    def _fail(self, reason: str) -> None:
-        if self.powered:
-            self._power_off(self._worse(Lifecycle.FAULT), reason)
-        else:
-            self._note(reason)
-
-    def _need(self, state: Lifecycle) -> None:
-        if self._state != state:
-            raise RefusedError(f"The robot is {self._state.value}, not {state.value}.", self.reason)
-
     def _need_connection(self) -> None:
         if not self._connected:
             raise RefusedError("The robot is not connected.", "Call connect first.")
-
-    def _become(self, state: Lifecycle) -> None:
-        check_transition(self._state, state)
-        self._note(f"{self._state.value} -> {state.value}")
-        self._state = state
-
-    def _note(self, text: str) -> None:
-        self.events.append((self.clock.now(), text))
-        log.info("%s: %s", self.robot.name, text)
-
-    def _at_exit(self) -> None:
-        if self.powered:
-            self._power_off(Lifecycle.INACTIVE, "the program ends")

@@ -174,10 +174,11 @@ class SafetySupervisor:
         """The strongest stop asked for since the last call; None if none."""
         if not self._demands:
             return None
-        strongest = min(self._demands, key=lambda demand: demand.category)
-        same = [demand.reason for demand in self._demands if demand.category == strongest.category]
+        strongest = min(self._demands, key=lambda demand: (demand.category, demand.patient))
+        alike = (strongest.category, strongest.patient)
+        same = [demand.reason for demand in self._demands if (demand.category, demand.patient) == alike]
         self._demands.clear()
-        return Demand(strongest.category, "; ".join(dict.fromkeys(same)))
+        return Demand(strongest.category, "; ".join(dict.fromkeys(same)), strongest.patient)
 
     # ------------------------------------------------------------------ sending
 

@@ -36,7 +36,7 @@ from cadenza.robots.hardware.types import (
     Sent,
 )
 from cadenza.robots.motor_thermal import XM430_W350, Winding
-from cadenza.robots.motors import MOTORS
+from cadenza.robots.motors import MOTORS, dynamixel_duty_per_rad
 
 if TYPE_CHECKING:
     from cadenza.robots.hardware.plant import Plant
@@ -216,7 +216,7 @@ class SimPort:
             raise HardwareError(f"A watchdog of {watchdog_s:g} s makes no sense.")
         self._mode, self._watchdog_s = mode, watchdog_s
         acts = [actuation(row) for row in self.robot.joints]
-        self.plant.kp[:] = self._gain(np.array([act.kp for act in acts])) * self._supply
+        self.plant.kp[:] = self._stiffness(self._gain(np.array([act.kp for act in acts])))
         self.plant.kd[:] = [act.kv for act in acts]
         self.plant.limit_nm[:] = self._stall * self._supply
 
@@ -325,7 +325,7 @@ class SimPort:
             sent = replace(sent, **got)
         elif self.rounding.takes_kp.any():
             kp, takes = self._gain(command.kp), self.rounding.takes_kp
-            np.copyto(plant.kp, kp * self._supply, where=hears & takes)
+            np.copyto(plant.kp, self._stiffness(kp), where=hears & takes)
             sent = replace(sent, kp=np.where(takes, kp, np.nan))
         return Sent(sent, now)
 
@@ -340,6 +340,20 @@ class SimPort:
         """kp as the P registers can hold it."""
         step = self.rounding.kp
         return np.where(step > 0, np.clip(quantise(kp, step), 0.0, P_REGISTER_MOST * step), kp)
+
+    def _stiffness(self, kp: Array) -> Array:
+        """What such a gain is worth at the present supply, N m/rad, (n,).
+
+        For a DYNAMIXEL in the order of products of the emulated firmware: another one differs in the last bit, which
+        contacts amplify to steps of an encoder within some hundred ticks.
+        """
+        step, takes = self.rounding.kp, self.rounding.takes_kp
+        plain = kp * self._supply
+        if not (takes & (step > 0)).any():
+            return plain
+        units = np.round(kp / np.where(step > 0, step, 1.0)).astype(int).tolist()
+        duty = np.array([dynamixel_duty_per_rad(unit) for unit in units])
+        return np.where(takes & (step > 0), duty * (self._stall * self._supply), plain)
 
     def _which(self, names: Iterable[str]) -> NDArray[np.bool_]:
         return np.array([name in names for name in self.joint_names]) if names else np.zeros(len(self._zero), bool)

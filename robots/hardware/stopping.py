@@ -79,6 +79,12 @@ class StopPolicy:
     settle_ticks: int = 3
     settle_timeout_s: float = 1.5
     """After which torque goes off even if joints still move."""
+    stand_s: float = 1.5
+    """An orderly end: how long commands still count, for a policy that is told to stand still to come to rest;"""
+    home_s: float = 1.5
+    """then the time of the way to the home pose;"""
+    rest_s: float = 0.5
+    """then how long it rests there before torque goes off."""
     damp: bool = True
     """A controlled stop damps where the motors can; otherwise it holds."""
     damping_share: float = 1.0
@@ -125,6 +131,7 @@ class StopMotion:
 
     From the last target on, each joint's goes on at the joint's measured speed, which falls to 0 within ``ramp_s``;
     then it rests. A joint that is at rest already keeps its target, so that a robot that stands goes on standing.
+    An orderly end goes on to the home pose in ``home_s`` and rests there for ``rest_s``.
 
     Args:
         policy: times and thresholds.
@@ -138,6 +145,7 @@ class StopMotion:
         started_s: on the robot's clock.
         category: 1 or 2.
         mode: in which the motors run.
+        home: pose of an orderly end, rad, (n,); None stops where it is.
     """
 
     def __init__(
@@ -153,34 +161,62 @@ class StopMotion:
         started_s: float,
         category: StopCategory,
         mode: Mode,
+        home: Array | None = None,
     ):
         self.policy, self.category, self.started_s = policy, category, started_s
-        self.damps = policy.damp and Mode.DAMP in capabilities.modes and category == StopCategory.CONTROLLED
+        self.orderly = home is not None
+        self.damps = (
+            policy.damp and Mode.DAMP in capabilities.modes and category == StopCategory.CONTROLLED and not self.orderly
+        )
+        self._home, self._from = home, q
         self._mode = mode
         self._dq = np.clip(np.nan_to_num(dq, nan=0.0), -limits.velocity_rad_s, limits.velocity_rad_s)
         self._q, self._kp, self._kd, self._damping = q.copy(), kp.copy(), kd.copy(), damping.copy()
         self._last_s = started_s
         self._still = 0
+        self._moves_s = policy.ramp_s + (policy.home_s + policy.rest_s if self.orderly else 0.0)
+
+    @property
+    def strength(self) -> int:
+        """A stop with a lower number takes the place of this one."""
+        return strength(self.category, orderly=self.orderly)
 
     def command(self, now_s: float) -> JointCommand:
         """The next one, for the supervisor to limit; (n,)."""
         share = max(0.0, 1.0 - (now_s - self.started_s) / self.policy.ramp_s) if self.policy.ramp_s > 0 else 0.0
         speed = share * self._dq
-        self._q += speed * (now_s - self._last_s)
+        if self._home is not None and share == 0.0:
+            speed = self._homewards(self._home, now_s)
+        else:
+            self._q += speed * (now_s - self._last_s)
+            self._from = self._q.copy()
         self._last_s = now_s
         zero = np.zeros_like(self._q)
         if self.damps:
             return JointCommand(self._q.copy(), zero, zero, zero, self.policy.damping_share * self._damping, Mode.DAMP)
         return JointCommand(self._q.copy(), speed, zero, self._kp.copy(), self._kd.copy(), self._mode)
 
+    def _homewards(self, home: Array, now_s: float) -> Array:
+        """Move the targets on, starting and ending at rest; their speed."""
+        way, time = home - self._from, self.policy.home_s
+        share = min((now_s - self.started_s - self.policy.ramp_s) / time, 1.0) if time > 0 else 1.0
+        self._q = self._from + share * share * (3 - 2 * share) * way
+        return 6 * share * (1 - share) / time * way if time > 0 else 0.0 * way
+
     def finished(self, dq: Array, now_s: float) -> bool:
         """Whether torque may go off; call once a tick. ``dq`` (n,) is NaN where not known: those never settle."""
         if self.category == StopCategory.HOLD:
             return False
-        ramped = now_s - self.started_s >= self.policy.ramp_s
+        moved = now_s - self.started_s >= self._moves_s
         rest = bool((np.abs(dq) < self.policy.settle_rad_s).all())
-        self._still = self._still + 1 if rest and ramped else 0
-        return self._still >= self.policy.settle_ticks or now_s - self.started_s >= self.policy.settle_timeout_s
+        self._still = self._still + 1 if rest and moved else 0
+        most_s = self.policy.settle_timeout_s + (self._moves_s if self.orderly else 0.0)
+        return self._still >= self.policy.settle_ticks or now_s - self.started_s >= most_s
+
+
+def strength(category: StopCategory, *, orderly: bool = False) -> int:
+    """Order of stops, the strongest first: 0, 1, an orderly end, 2."""
+    return 2 * category + orderly
 
 
 def switch_off(port: JointPort, tries: int = 3) -> str:

@@ -87,6 +87,40 @@ def test_options_become_an_order() -> None:
     assert launch.Order.from_json(order.to_json()) == order
 
 
+def test_a_motors_truth_comes_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "truth.json"
+    file.write_text('{"armature": 0.035, "friction_nm": 0.08, "kd": 0.8, "gain": 1.2}')
+    options = parse(emulate.Feetech, "emulate feetech", ["--ids", "1", "--motor-truth", str(file)])
+    order = emulate.order_from("feetech", options)
+    assert order.plant == {"armature": 0.035, "friction_nm": 0.08, "kd": 0.8}
+    assert order.more == {"gain": 1.2}
+    world = launch.build(order)
+    assert world.plant.model.dof_armature[0] == 0.035
+    world.stop()
+    whole = parse(emulate.Dynamixel, "emulate dynamixel", ["--robot", "op3", "--motor-truth", str(file)])
+    with pytest.raises(CadenzaError, match="motors of a bench"):
+        emulate.order_from("dynamixel", whole)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"armatur": 1}', "Did you mean armature"),
+        ('{"kd": -1}', "kd is -1"),
+        ('{"kd": NaN}', "kd is nan"),
+        ('{"kd": true}', "kd is True"),
+        ("[]", "no quantities"),
+        ("{", "cannot be read"),
+    ],
+)
+def test_a_wrong_truth_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "truth.json"
+    file.write_text(text)
+    with pytest.raises(CadenzaError) as caught:
+        emulate.motor_truth(file)
+    assert said in f"{caught.value} {caught.value.advice}"
+
+
 # ---------------------------------------------------------------------- docs/emulators.md
 
 
@@ -99,10 +133,14 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
 
 
-def test_the_commands_of_the_page_build_what_they_say(page: str) -> None:
+def test_the_commands_of_the_page_build_what_they_say(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.json").write_text(next(text for text in blocks(page, "json") if "armature" in text))
     lines = [line.split("#")[0] for line in "".join(blocks(page, "sh")).splitlines()]
     commands = [shlex.split(line)[2:] for line in lines if line.startswith("cadenza emulate")]
-    assert len(commands) == 6
+    assert len(commands) == 7
     for kind, *arguments in commands:
         if "op3" in arguments and not is_fetched("robotis_op3"):
             continue

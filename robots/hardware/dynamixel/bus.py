@@ -286,6 +286,14 @@ class DynamixelBus:
         assert self._sampler is not None
         return self._sampler.read(self._watchdog if self._active else None)
 
+    def housekeep(self) -> None:
+        """What need not be known within the tick: some motors' temperature and supply, or their watchdog's state.
+
+        A control loop calls it once its goals are sent; where nobody does, :meth:`read` asks.
+        """
+        if self._sampler is not None:
+            self._sampler.housekeep()
+
     def write(self, command: JointCommand) -> Sent:
         """See :meth:`MotorBus.write`."""
         self._require_connected()

@@ -20,7 +20,7 @@ HIGHEST_ID = 0xFC
 _SUCCESS, _TIMEOUT = 0, -3001
 _ALERT = 0x80
 _PING, _READ, _STATUS = 0x01, 0x02, bytes([0x55])
-_ERROR, _DATA = 8, 9  # places in a status packet
+_INSTRUCTION, _ERROR, _DATA = 7, 8, 9  # places in a status packet
 _OVERHEAD = 11  # bytes of a status packet without data
 _PING_SLOT_S = 0.003
 """After a broadcast ping each motor waits for its turn by its id; the SDK allows 3 ms an id."""
@@ -63,10 +63,11 @@ class Answer:
 
 
 def packet_handler() -> Any:
-    """The SDK's packet handler, with byte stuffing that is sent.
+    """The SDK's packet handler, with byte stuffing put right.
 
     That of dynamixel-sdk 4.1.0 makes a stuffed copy and then sends the packet as it was: where a payload holds
-    ``FF FF FD``, it goes out bare, and a device takes it for a header or drops a byte of ``FF FF FD FD``.
+    ``FF FF FD``, it goes out bare, and a device takes it for a header or drops a byte of ``FF FF FD FD``. On the way
+    back it looks for stuffed bytes among those that it has moved already, and finds some in ``FF FF FD FF FD FD``.
 
     Raises:
         MissingSdkError: dynamixel-sdk is not installed.
@@ -79,6 +80,13 @@ def packet_handler() -> Any:
     class Handler(Protocol2PacketHandler):
         def addStuffing(self, packet: list[int]) -> list[int]:
             packet[:] = super().addStuffing(packet)
+            return packet
+
+        def removeStuffing(self, packet: list[int]) -> list[int]:
+            end = _INSTRUCTION + (packet[5] | packet[6] << 8)
+            body = bytes(packet[_INSTRUCTION : end - 2]).replace(b"\xff\xff\xfd\xfd", b"\xff\xff\xfd")
+            packet[_INSTRUCTION:end] = [*body, *packet[end - 2 : end]]
+            packet[5:7] = (len(body) + 2).to_bytes(2, "little")
             return packet
 
     return Handler()

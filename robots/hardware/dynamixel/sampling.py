@@ -2,14 +2,18 @@
 
 Every read asks for current, velocity and position (registers 126 to 135) in one Fast Sync Read; the first one takes the
 block 124 to 146, with voltage and temperature. These and the watchdog's state are asked of a few motors after each
-read, so that once in so many reads all have been asked. Who did not answer is asked once more if there is time. One
+read, or, by a control loop that asks for :meth:`Sampler.housekeep`, once its goals are on their way, so that once in so
+many reads all have been asked. Who did not answer is asked once more if there is time: where the port says how much
+there is (:meth:`SerialPort.within`), the first request may take at most a part of it. One
 that stays silent is left out of the common request, which its silence would spoil for all, and asked alone now and
 then. The Alert bit of an answer leads to a read of Hardware Error Status(70) of that motor.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import time
 from collections.abc import Sequence
 
@@ -30,6 +34,10 @@ _HARDWARE_ERROR, _WATCHDOG = 70, 98
 _SILENT_READS = 3
 """After so many reads without an answer a motor is left out of the common request."""
 _ALONE_EVERY = 5
+_FIRST_SHARE = 0.55
+"""Of the time that there is, which the first request may take; the rest is for asking again."""
+_LEAST_WAIT_S = 0.0005
+"""Less than this beyond its time on the wire is no time to answer."""
 _FAST_AGAIN = 50
 """Reads after which fast reading is tried again once it has failed three times running."""
 
@@ -72,6 +80,8 @@ class Sampler:
         self._reads = 0
         self._fast_fails = 0
         self._plain_until = 0
+        self._slow_due = False
+        self._watchdog: int | None = None
 
     def forget_trip(self, bus_id: int | None = None) -> None:
         """A watchdog was cleared: that of one motor, or of all."""
@@ -103,14 +113,33 @@ class Sampler:
             self._take(one, answer, size, asked_s)
         self._leave_out(answers)
         self._ask_alerting(began)
-        self._ask_slow(group, number, watchdog)
+        self._watchdog = watchdog
+        if self._slow_due:  # nobody keeps house between reads
+            self.housekeep()
+        self._slow_due = True
         return self._copy()
+
+    def housekeep(self) -> None:
+        """Ask a few motors for voltage and temperature, or for the watchdog's state, in turn; once after each read.
+
+        Raises:
+            HardwareError: the port is gone.
+        """
+        self._slow_due = False
+        group = [one for one in self.ids if one not in self._left_out]
+        if self._reads and self._enough(3 * len(group)):
+            self._ask_slow(group, self._reads - 1, self._watchdog)
 
     # ------------------------------------------------------------------ asking
 
     def _group(self, group: list[int], start: int, size: int, began: float) -> dict[int, Answer]:
         fast = self._options.fast and len(group) > 1 and self._reads > self._plain_until
-        answers = self._port.sync_read(group, start, size, fast=fast)
+        left_s = self._port.serial.left_s()
+        limited: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+        if math.isfinite(left_s):
+            limited = self._port.serial.within(_FIRST_SHARE * left_s)
+        with limited:
+            answers = self._port.sync_read(group, start, size, fast=fast)
         missing = [one for one in group if not answers[one].good]
         if fast:
             self._fast_fails = self._fast_fails + 1 if missing else 0
@@ -128,8 +157,15 @@ class Sampler:
 
     def _time_left(self, began: float, reply_bytes: int) -> bool:
         serial, budget_s = self._port.serial, self._options.read_budget_s
+        if not self._enough(reply_bytes):
+            return False
         budget_s = 2 * serial.margin_s if budget_s is None else budget_s
         return time.monotonic() - began + reply_bytes * 10 / serial.baud <= budget_s
+
+    def _enough(self, reply_bytes: int) -> bool:
+        """Whether so many bytes could come within the time that the port allows."""
+        serial = self._port.serial
+        return reply_bytes * 10 / serial.baud + _LEAST_WAIT_S <= serial.left_s()
 
     def _ask_alerting(self, began: float) -> None:
         """One of those that report a hardware error is asked which, if there is time."""

@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import select
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -91,6 +93,7 @@ class SerialPort:
         self._serial: Any = None
         self._fd = -1
         self._began = self._timeout = 0.0
+        self._latest = math.inf
         self._sent_bytes = 0
         # Attributes that the vendors' packet handlers read and write.
         self.is_open = False
@@ -133,12 +136,25 @@ class SerialPort:
                 log.debug("closing %s: %s", self.name, error)
         self._serial, self._fd, self.is_open, self.is_using = None, -1, False, False
 
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """A block in which no answer is waited for beyond so long from now, nor beyond such a block around it."""
+        before, self._latest = self._latest, min(self._latest, time.monotonic() + seconds)
+        try:
+            yield
+        finally:
+            self._latest = before
+
+    def left_s(self) -> float:
+        """What is left of the time that :meth:`within` allows; infinite outside of it."""
+        return self._latest - time.monotonic()
+
     def settle(self, quiet_s: float = 0.002, at_most_s: float = 0.02) -> int:
         """Throw away what still arrives, until nothing has for ``quiet_s``; how many bytes there were.
 
         After an answer that came too late or garbled: its rest must not be taken for the next one.
         """
-        until, thrown = time.monotonic() + at_most_s, 0
+        until, thrown = min(time.monotonic() + at_most_s, self._latest), 0
         while time.monotonic() < until and self._wait(quiet_s):
             thrown += len(self._take(4096))
         return thrown
@@ -212,7 +228,8 @@ class SerialPort:
     def setPacketTimeout(self, packet_length: int) -> None:
         """An answer of that many bytes must be complete by its wire time and the request's, plus the margin."""
         on_wire = (packet_length + self._sent_bytes) * _BITS_PER_BYTE / self.baud
-        self._began, self._timeout = time.monotonic(), on_wire + self.margin_s + self.allowance_s
+        self._began = time.monotonic()
+        self._timeout = min(on_wire + self.margin_s + self.allowance_s, max(self._latest - self._began, 0.0))
 
     def setPacketTimeoutMillis(self, msec: float) -> None:
         seconds = msec / 1e3 if self.longest_s is None else min(msec / 1e3, self.longest_s)

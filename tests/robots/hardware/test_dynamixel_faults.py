@@ -76,6 +76,48 @@ def test_lost_packets_cost_no_sample_twice_running(rig: DynamixelRig) -> None:
     assert oldest <= 0.08 + 1e-6
 
 
+def test_where_there_is_no_time_left_nobody_is_asked_again(rig: DynamixelRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a tick allows for reading is gone after the first request: its silence is coasted over, not asked after."""
+    ready(rig)
+    rig.bus.read()
+    rig.bus.port.serial.margin_s = 0.05
+    rig.control.fault("drop", share=1.0)
+    rig.advance(0.001)
+    before = rig.bus.counters.retries
+    rig.bus.read()
+    assert rig.bus.counters.retries == before + 1, "where nothing is in a hurry, it is"
+    log = ByteLog()
+    rig.bus.port.serial.taps.append(log)
+    with rig.bus.port.serial.within(0.02):
+        monkeypatch.setattr(rig.bus.port.serial, "left_s", lambda: 0.0004)
+        state = rig.bus.read()
+        rig.bus.housekeep()
+    assert rig.bus.counters.retries == before + 1
+    assert len([chunk for chunk in log.chunks if chunk.direction == "sent"]) == 1
+    assert (state.fault & Fault.SILENT).all()
+
+
+def test_temperatures_are_asked_for_after_the_goals_where_somebody_keeps_house(rig: DynamixelRig) -> None:
+    """Either way every motor's have been asked within ten ticks, and never twice in one tick."""
+    ready(rig)
+    for keeps_house in (True, False):
+        rig.bus.read()
+        for number, degrees in enumerate((40.0, 45.0, 50.0), start=1):
+            rig.control.set(number, temperature_c=degrees + 5 * keeps_house)
+        seen = np.zeros((12, 3))
+        for tick in range(12):
+            seen[tick] = rig.bus.read().temperature
+            rig.bus.write(command(rig, 0.0))
+            if keeps_house:
+                log = ByteLog()
+                rig.bus.port.serial.taps.append(log)
+                rig.bus.housekeep()
+                rig.bus.port.serial.taps.remove(log)
+                assert len([chunk for chunk in log.chunks if chunk.direction == "sent"]) <= 1
+            rig.advance(0.02)
+        np.testing.assert_allclose(seen[-1], np.array([40.0, 45.0, 50.0]) + 5 * keeps_house, atol=1.0)
+
+
 def test_flipped_bits_are_caught_by_the_checksum(rig: DynamixelRig) -> None:
     ready(rig)
     rig.control.fault("corrupt", share=0.3, way="reply")

@@ -125,7 +125,25 @@ def test_a_joint_that_does_not_move_although_its_target_does_is_stuck() -> None:
             break
     assert demand is not None
     assert demand.reason == "l_el blocked, or its encoder stuck"
-    assert 50 <= tick <= 52, "one second"
+    # 0.1 sin(t/5) has wandered by more than 0.1 rad when it falls below 0, in tick 16; one second from there.
+    assert 65 <= tick <= 68
+
+
+def test_rest_before_a_step_does_not_count_as_being_stuck() -> None:
+    """A policy takes over after a second at home: a joint that needs more than one tick to move is not blocked."""
+    bench = Bench()
+    for _ in range(100):
+        bench.tick(bench.command())
+    away = bench.home.copy()
+    away[bench.at("l_el")] += 0.3
+    for _ in range(20):
+        bench.tick(bench.command(away))
+    assert bench.safety.take_demand() is None
+    for _ in range(40):
+        bench.tick(bench.command(away))
+    demand = bench.safety.take_demand()
+    assert demand is not None
+    assert demand.reason == "l_el blocked, or its encoder stuck"
 
 
 def test_a_robot_that_stands_still_is_not_stuck() -> None:

@@ -16,6 +16,7 @@ from cadenza.robots.hardware.estop import EStop
 from cadenza.robots.hardware.lifecycle import Lifecycle
 from cadenza.robots.hardware.limits import JointLimits
 from cadenza.robots.hardware.robot import RobotHardware
+from cadenza.robots.hardware.safety import Limit
 from cadenza.robots.hardware.stopping import POLICIES, StopCategory, stop_policy, switch_off
 from cadenza.robots.hardware.types import Fault, JointCommand, Mode
 
@@ -171,6 +172,83 @@ def test_lost_commands_let_a_biped_stand_then_stop_by_category_1() -> None:
     assert hardware.lifecycle == Lifecycle.FAULT
     assert "no command" in hardware.reason
     assert 0.5 < hardware.clock.now() - start < 1.0
+
+
+def test_an_orderly_end_lets_commands_through_then_goes_home_and_rests() -> None:
+    hardware, port = active()
+    policy, start = hardware.policy, hardware.clock.now()
+    away = at(hardware, 0.2)
+    for _ in range(20):
+        tick(hardware, port, away)
+    hardware.end("enough")
+    assert (hardware.lifecycle, hardware.ending) == (Lifecycle.ACTIVE, True)
+    start, ending = hardware.clock.now(), 0
+    while hardware.lifecycle == Lifecycle.ACTIVE:
+        applied = tick(hardware, port, away)
+        ending += 1
+    assert ending == pytest.approx(policy.stand_s / 0.02, abs=1)
+    assert not hardware.ending
+    goals = []
+    while hardware.powered:
+        applied = tick(hardware, port, away)
+        if applied is not None:
+            goals.append(applied.applied.q.copy())
+            assert (applied.limited_by & int(Limit.RAMP)).all()
+    assert hardware.clock.now() - start >= policy.stand_s + policy.ramp_s + policy.home_s + policy.rest_s - 0.02
+    steps = np.diff(goals, axis=0)
+    np.testing.assert_allclose(goals[-1], hardware.home, atol=1e-9)
+    assert (steps <= 1e-9).all(), "straight home"
+    assert np.abs(steps).max() <= 1.5 * 0.2 / policy.home_s * 0.02 + 1e-6, "at most 3/2 of the mean speed"
+    assert (hardware.lifecycle, hardware.reason, hardware.causes) == (Lifecycle.INACTIVE, "enough", ["enough"])
+
+
+def test_an_end_without_a_policy_at_work_is_a_stop_of_category_1() -> None:
+    hardware, port = homed()
+    hardware.end("enough")
+    assert hardware.lifecycle == Lifecycle.STOPPING
+    start = hardware.clock.now()
+    while hardware.powered:
+        tick(hardware, port)
+    assert hardware.clock.now() - start < hardware.policy.settle_timeout_s + 0.1
+    assert hardware.lifecycle == Lifecycle.INACTIVE
+
+
+def test_a_robot_that_is_held_at_the_end_still_obeys_every_stop() -> None:
+    for stop, state in (
+        (lambda h: h.let_go(), Lifecycle.INACTIVE),
+        (lambda h: h.estop(1, "the red one"), Lifecycle.ESTOPPED),
+        (lambda h: h.estop(0, "the red one"), Lifecycle.ESTOPPED),
+    ):
+        hardware, port = active()
+        hardware.hold_at_end = True
+        hardware.end("enough", stand_s=0.0)
+        for _ in range(300):
+            tick(hardware, port)
+        assert hardware.rests
+        assert hardware.powered
+        stop(hardware)
+        for _ in range(100):
+            if not hardware.powered:
+                break
+            tick(hardware, port)
+        assert hardware.lifecycle == state
+        assert hardware.causes[0] == "enough"
+
+
+def test_heat_while_it_is_held_takes_the_power_away() -> None:
+    hardware, port = active()
+    hardware.hold_at_end = True
+    hardware.end("enough", stand_s=0.0)
+    for _ in range(300):
+        tick(hardware, port)
+    assert hardware.rests
+    port.temperature[:] = 76.0
+    for _ in range(100):
+        if not hardware.powered:
+            break
+        tick(hardware, port)
+    assert hardware.lifecycle == Lifecycle.FAULT
+    assert "too hot" in hardware.reason
 
 
 def test_a_fall_switches_off() -> None:

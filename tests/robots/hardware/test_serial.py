@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cadenza.robots.hardware.errors import HardwareError
+from cadenza.robots.hardware.transports import serial as serial_module
 from cadenza.robots.hardware.transports.serial import ByteLog, SerialPort, latency_timer_ms
 
 
@@ -78,6 +80,29 @@ def test_an_answer_has_its_wire_time_and_a_margin() -> None:
     made.longest_s = 0.1
     made.setPacketTimeoutMillis(800)
     assert made._timeout == 0.1
+
+
+def test_a_block_bounds_what_answers_may_take_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand: 10 ms from 5.000 s on; at 5.008 s 2 ms are left of an answer's 10.2; one inside is never longer."""
+    now = [5.0]
+    monkeypatch.setattr(serial_module.time, "monotonic", lambda: now[0])
+    made = SerialPort("/dev/null", 1_000_000, margin_s=0.01)
+    made.setPacketTimeout(20)
+    assert made._timeout == pytest.approx(0.0102)
+    assert made.left_s() == math.inf
+    with made.within(0.01):
+        now[0] = 5.008
+        made.setPacketTimeout(20)
+        assert made._timeout == pytest.approx(0.002)
+        with made.within(0.001):
+            assert made.left_s() == pytest.approx(0.001)
+        with made.within(1.0):
+            assert made.left_s() == pytest.approx(0.002)
+        now[0] = 5.02
+        made.setPacketTimeout(20)
+        assert made._timeout == 0.0
+    made.setPacketTimeout(20)
+    assert made._timeout == pytest.approx(0.0102), "what comes later has its time again"
 
 
 def test_silence_times_out(port: SerialPort) -> None:

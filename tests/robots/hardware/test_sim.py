@@ -70,7 +70,8 @@ def test_goals_angles_and_gains_are_rounded_as_on_the_wire() -> None:
     assert round(21.1 / unit) == 894
     assert port.plant.kp[0] == pytest.approx(894 * unit)
     sent = port.write(goal(0.1, kp=10.0))
-    assert port.plant.kp[0] == sent.command.kp[0] == pytest.approx(424 * unit)  # 423.9
+    assert sent.command.kp[0] == pytest.approx(424 * unit)  # 423.9
+    assert port.plant.kp[0] == 424 / 128 * 4096 / (2 * math.pi) / 885 * 4.1, "to the last bit of the emulated firmware"
     assert sent.command.q[0] == pytest.approx(65 * STEP)  # 0.1 rad are 65.19 steps
     assert np.isnan(sent.command.kd[0]), "a position servo has no register for it"
     assert port.plant.goal[0] == sent.command.q[0]
