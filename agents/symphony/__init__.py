@@ -5,7 +5,7 @@ Application to Humanoid Robots* (Ishuov, Folgheraiter, Nurmanov, Gordo, Farkas, 
 
 Reading order: :mod:`presets` (every number) -> :mod:`losses` (the formulas) -> :mod:`networks` (the blocks)
 -> :mod:`replay` (the Fading Replay Buffer) -> :mod:`policy` (actor, critics, target) -> :mod:`symphony`
-(the Stable-Baselines3 algorithm around them).
+(the Stable-Baselines3 algorithm around them). Rewards of several groups: :mod:`groups`, :mod:`group_replay`.
 
 Names are imported on first use, so that listing the presets does not load torch.
 """

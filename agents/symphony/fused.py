@@ -49,7 +49,7 @@ class FusedUpdate:
 
     def __init__(self, policy: SymphonyPolicy):
         self.policy = policy
-        self._memory: _Memory | None = None
+        self._memory: UpdateMemory | None = None
         self._acting: _Acting | None = None
         self.refresh()
         # What is loaded into either may lie elsewhere, or bring other statistics.
@@ -89,11 +89,18 @@ class FusedUpdate:
         memory = self._memory
         moved = memory is not None and memory.address != self.policy.actor.net.weight1.data_ptr()
         if memory is None or moved or memory.batch != len(batch.rewards):
-            memory = self._memory = _Memory(self.policy, self.live, self.actor_live, len(batch.rewards))
+            memory = self._memory = self._lay_out(len(batch.rewards))
         pair.run(lambda: memory.value_next(batch, noise), lambda: memory.value_now(batch))
         pair.run(memory.improve_actor, memory.differentiate_critics)
         # The target critics are read by the actor branch until here.
         memory.step_critics()
+
+    def _lay_out(self, batch: int) -> UpdateMemory:
+        if self.policy.gammas is None:
+            return UpdateMemory(self.policy, self.live, self.actor_live, batch)
+        from cadenza.agents.symphony.fused_groups import GroupUpdateMemory
+
+        return GroupUpdateMemory(self.policy, self.live, self.actor_live, batch)
 
     def act(self, obs: NDArray[Any], noise_std: float, active: Array | None) -> Array:
         """:meth:`SymphonyPolicy.act` for (envs, obs) of any number format: (envs, actions)."""
@@ -109,7 +116,7 @@ class FusedUpdate:
         return self._memory.loss()
 
 
-class _Memory:
+class UpdateMemory:
     """Everything one update of one batch size writes to, and the passes that write it.
 
     Names ending in ``_np`` are NumPy's names of the same memory.
@@ -158,6 +165,18 @@ class _Memory:
     @torch.no_grad()  # which holds for one thread
     def value_next(self, batch: Batch, noise: Tensor | None) -> None:
         """Forward pass of the actor branch."""
+        config = self.config
+        rewards = self.play_next(batch, noise)[:, 0]
+        rows = self.target.out_np.transpose(1, 0, 2).reshape(self.batch, -1)
+        self.order = np.argsort(rows, axis=-1)
+        self.kernels.bootstrap(
+            rows, self.order, self.weights, rewards, batch.terminals.numpy()[:, 0], float(self.policy.value_trace),
+            ALPHA, config.gamma, QT_FLOOR, config.value_trace == "mean", config.advantage_scale == "spread",
+            self.target_value, self.grad_value, self.sums,
+        )  # fmt: skip
+
+    def play_next(self, batch: Batch, noise: Tensor | None) -> Array:
+        """The next action, valued by the target critics; the rewards of the targets, (batch, groups)."""
         config, k = self.config, self.kernels
         std = 0.5 if config.noiseless else config.noise_std
         if noise is None:
@@ -170,20 +189,14 @@ class _Memory:
         k.head_forward(raw, noise.numpy(), std, config.clamp_epsilon, self.heads_np, self.action_np)
         self.next_action_np[:] = self.action_np
         self.target.forward()
-        rows = self.target.out_np.transpose(1, 0, 2).reshape(self.batch, -1)
-        self.order = np.argsort(rows, axis=-1)
-        rewards = batch.rewards.numpy()[:, 0]
+        self.previous_np = batch.actions.numpy()
+        rewards: Array = batch.rewards.numpy()
         if config.noiseless:
             resistance = np.clip(
                 np.abs(self.heads_np[:, 2 * self.actions :]), config.clamp_epsilon, 1 - config.clamp_epsilon
             )
-            rewards = rewards * resistance.mean(-1, dtype=np.float32)
-        k.bootstrap(
-            rows, self.order, self.weights, rewards, batch.terminals.numpy()[:, 0], float(self.policy.value_trace),
-            ALPHA, config.gamma, QT_FLOOR, config.value_trace == "mean", config.advantage_scale == "spread",
-            self.target_value, self.grad_value, self.sums,
-        )  # fmt: skip
-        self.previous_np = batch.actions.numpy()
+            rewards = rewards * resistance.mean(-1, keepdims=True, dtype=np.float32)
+        return rewards
 
     @torch.no_grad()
     def value_now(self, batch: Batch) -> None:
@@ -194,9 +207,14 @@ class _Memory:
     @torch.no_grad()
     def improve_actor(self) -> None:
         """Backward pass of the actor branch and the actor's step."""
-        config, k = self.config, self.kernels
-        k.scatter_value_gradient(self.order, self.weights, self.grad_value, self.target.grad_out_np)
+        self.kernels.scatter_value_gradient(self.order, self.weights, self.grad_value, self.target.grad_out_np)
         self.target.backward()
+        self.step_actor()
+        self.policy.value_trace.fill_(float(self.sums[1]))
+
+    def step_actor(self) -> None:
+        """From the gradient of the next action to the actor's step."""
+        config, k = self.config, self.kernels
         k.head_backward(
             self.heads_np, self.action_np, self.target.grad_x_np, config.clamp_epsilon,
             config.swaddling_reduction == "sum", self.previous_np, config.smoothness_weight,
@@ -207,7 +225,6 @@ class _Memory:
             k.adamw(*self.steps_actor, *self._rates())
         else:
             k.adamw_with_target(*self.steps_actor, *self._rates(), config.actor_average)
-        self.policy.value_trace.fill_(float(self.sums[1]))
 
     @torch.no_grad()
     def differentiate_critics(self) -> None:

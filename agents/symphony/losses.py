@@ -6,6 +6,7 @@ Nothing here owns parameters; everything works for float32 and float64 and on an
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 PHI = (1.0 + math.sqrt(5.0)) / 2.0
+
+FLAT_VALUES = 1e-6
+"""Below this spread the values of a reward group say nothing about the next actions (:func:`group_advantages`)."""
 
 QT_FLOOR = 1e-6
 """Smallest |Q_T| the advantage is divided by. Q_T starts at 0, so the first updates would otherwise divide by it."""
@@ -62,6 +66,39 @@ def temporal_advantage(next_value: Tensor, trace: Tensor, scale: str = "trace") 
     """
     size = next_value.detach().std(correction=0) if scale == "spread" else trace.abs()
     return (next_value - trace) / size.clamp_min(QT_FLOOR)
+
+
+def group_advantages(next_value: Tensor, trace: Tensor, scale: str = "spread") -> Tensor:
+    """ReHAE of :func:`temporal_advantage`, each reward group by itself (ours): (batch, K) values -> (K,).
+
+    A group whose values are all alike has advantage 0 and no gradient: dividing by their spread would turn rounding
+    errors into a signal of full weight.
+    """
+    spread = next_value.detach().std(0, correction=0)
+    size = spread if scale == "spread" else trace.abs()
+    error = (next_value - trace) / size.clamp_min(QT_FLOOR)
+    error = torch.where(spread < FLAT_VALUES, torch.zeros_like(error), error)
+    return (error.abs() * torch.tanh(error / 2)).mean(0)
+
+
+def group_shares(weights: NDArray[Any], pulls: NDArray[Any] | None) -> NDArray[Any]:
+    """Factors of the groups' advantages in the actor's objective, (K,): w_k, times n/n_k where there are ``pulls`` n_k.
+
+    n_k is the root mean square of the advantage's gradient for the action, n their weighted mean. So each group moves
+    the action in proportion to its weight, however much of its value actions decide. A group without any pull has 0.
+    """
+    if pulls is None:
+        return weights
+    heard = weights * (pulls > 0)
+    if not heard.any():
+        return np.zeros_like(weights)
+    mean = (heard * pulls).sum() / heard.sum()
+    return np.asarray(heard * mean / np.where(pulls > 0, pulls, 1), dtype=weights.dtype)
+
+
+def group_errors(error: Tensor) -> Tensor:
+    """ReHSE of each reward group: errors (batch, K, Nq) -> (K,)."""
+    return (error * torch.tanh(error / 2)).mean((0, 2))
 
 
 def fading_weights(law: str, count: int) -> NDArray[np.float64]:

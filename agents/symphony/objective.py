@@ -8,15 +8,31 @@ The loss is the sum of two branches that meet in one number per sample, the crit
 
 The target carries no gradient, so each branch has a backward pass of its own, and the two can run at the same time
 (:mod:`cadenza.agents.symphony.branches`). Their gradients added up are the gradient of the sum.
+
+With K reward groups (``policy.gammas``) everything that is a value has K columns: each group has its own critics,
+trace, target and advantage. The actor's objective is the weighted sum of the advantages, the critics' loss the sum of
+theirs.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, no_grad, tanh
 
-from cadenza.agents.symphony.losses import rehae, rehse, resistance_loss, swaddling, temporal_advantage
+from cadenza.agents.symphony.losses import (
+    group_advantages,
+    group_errors,
+    group_shares,
+    rehae,
+    rehse,
+    resistance_loss,
+    swaddling,
+    temporal_advantage,
+)
 from cadenza.agents.symphony.policy import SymphonyPolicy
 from cadenza.agents.symphony.presets import ALPHA
 from cadenza.agents.symphony.replay import Batch
@@ -31,11 +47,13 @@ class Loss(NamedTuple):
     swaddling: Tensor
     reward: Tensor
     value_trace: Tensor
-    """The mean of Q_T, to be carried to the next update."""
+    """The mean of Q_T, to be carried to the next update; (K,) with K groups."""
     next_scale: Tensor
     """S' of shape (batch, actions), detached."""
     next_resistance: Tensor
     """B' of shape (batch, actions), detached."""
+    by_group: Tensor | None = None
+    """The advantage of each of several groups before its weight, (K,)."""
 
 
 class ActorBranch(NamedTuple):
@@ -44,19 +62,20 @@ class ActorBranch(NamedTuple):
     loss: Tensor
     """swaddling - advantage (+ smoothness); its gradient reaches the actor and a feature extractor, if there is one."""
     target_value: Tensor
-    """y, the critics' target, shape (batch, 1), detached."""
+    """y, the critics' target, shape (batch, 1) or (batch, K), detached."""
     advantage: Tensor
     swaddling: Tensor
     value_trace: Tensor
     next_scale: Tensor
     next_resistance: Tensor
+    by_group: Tensor | None
 
 
 class CriticForward(NamedTuple):
     """What the stored state and action give before the target is known."""
 
     values: Tensor
-    """(batch, Nq)."""
+    """(batch, Nq), or (batch, K, Nq)."""
     reward_loss: Tensor
 
 
@@ -85,7 +104,9 @@ def actor_branch(policy: SymphonyPolicy, batch: Batch, noise: Tensor | None = No
     next_value_fixed = next_value.detach()
 
     # 2. The value trace Q_T.
-    recent = next_value_fixed if config.value_trace == "sample" else next_value_fixed.mean()
+    recent = next_value_fixed
+    if config.value_trace == "mean":
+        recent = recent.mean() if policy.gammas is None else recent.mean(0, keepdim=True)
     trace = ALPHA * policy.value_trace + (1.0 - ALPHA) * recent
 
     # 3. The target of the online critics.
@@ -98,10 +119,18 @@ def actor_branch(policy: SymphonyPolicy, batch: Batch, noise: Tensor | None = No
     if config.noiseless:
         rewards = rewards * next_resistance.detach().mean(-1, keepdim=True)
     bootstrap = next_value_fixed - swaddle.detach() if config.swaddling_in_target else next_value_fixed
-    target_value = rewards + config.gamma * (1.0 - batch.terminals) * bootstrap
+    gamma = config.gamma if policy.gammas is None else next_value_fixed.new_tensor(policy.gammas)
+    target_value = rewards + gamma * (1.0 - batch.terminals) * bootstrap
 
     # 4. The actor's losses.
-    advantage = rehae(temporal_advantage(next_value, trace, config.advantage_scale))
+    by_group = None
+    if policy.gammas is None:
+        advantage = rehae(temporal_advantage(next_value, trace, config.advantage_scale))
+    else:
+        by_group = group_advantages(next_value, trace, config.group_advantage_scale)
+        pulls = _pulls(by_group, next_action) if config.group_balance == "pull" else None
+        shares = torch.as_tensor(group_shares(policy.attention, pulls), dtype=by_group.dtype, device=by_group.device)
+        advantage = (shares * by_group).sum()
     swaddle_loss = swaddle.mean() + resistance_loss(resistance, config.swaddling_reduction).mean()
     loss = swaddle_loss - advantage
     if config.smoothness_weight:
@@ -111,10 +140,18 @@ def actor_branch(policy: SymphonyPolicy, batch: Batch, noise: Tensor | None = No
         target_value,
         advantage.detach(),
         swaddle_loss.detach(),
-        trace.mean(),
+        trace.mean() if policy.gammas is None else trace.mean(0),
         next_scale.detach(),
         next_resistance.detach(),
+        None if by_group is None else by_group.detach(),
     )
+
+
+def _pulls(by_group: Tensor, action: Tensor) -> NDArray[np.float64]:
+    """Root mean square over the batch of each advantage's gradient for the action, times the batch size; (K,)."""
+    count = len(action)
+    gradients = [torch.autograd.grad(one, action, retain_graph=True)[0] for one in by_group]
+    return np.array([count * float(g.square().sum(-1).mean().sqrt()) for g in gradients])
 
 
 def critic_forward(policy: SymphonyPolicy, batch: Batch) -> CriticForward:
@@ -125,11 +162,16 @@ def critic_forward(policy: SymphonyPolicy, batch: Batch) -> CriticForward:
     if policy.config.feature_extractor:
         latent, predicted = policy.critic.predict_reward(z, batch.actions)
         reward_loss = rehse(predicted - batch.rewards)
-    return CriticForward(policy.critic.values(z, batch.actions, latent), reward_loss)
+    values = policy.critic.values(z, batch.actions, latent)
+    if policy.gammas is not None:
+        values = values.unflatten(-1, (len(policy.gammas), -1))
+    return CriticForward(values, reward_loss)
 
 
 def critic_loss(forward: CriticForward, target_value: Tensor) -> Tensor:
-    """ReHSE(q(s, a) - y), without the reward network's loss."""
+    """ReHSE(q(s, a) - y), without the reward network's loss; the sum over groups where there are several."""
+    if forward.values.ndim == 3:
+        return group_errors(forward.values - target_value.unsqueeze(-1)).sum()
     return rehse(forward.values - target_value)
 
 
@@ -144,6 +186,7 @@ def combine(actor: ActorBranch, critic: Tensor, reward: Tensor) -> Loss:
         actor.value_trace,
         actor.next_scale,
         actor.next_resistance,
+        actor.by_group,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
@@ -78,12 +79,22 @@ class CriticStack(nn.Module):
 
     With ``config.feature_extractor`` (Saya): z(s) = RMSNorm([s, F(s)]), the reward network R on [a, z] with a latent of
     width k before its scalar output, and za = RMSNorm([a, z, latent*]); the critics read za, else [a, s].
+
+    With ``groups`` K > 1 there are three critics for each reward group, group after group, in one batched product.
     """
 
     value_weights: Tensor
 
-    def __init__(self, obs_size: int, action_size: int, config: SymphonyConfig, dropouts: tuple[nn.Module, nn.Module]):
+    def __init__(
+        self,
+        obs_size: int,
+        action_size: int,
+        config: SymphonyConfig,
+        dropouts: tuple[nn.Module, nn.Module],
+        groups: int = 1,
+    ):
         super().__init__()
+        self.groups = groups
         h, n, k = config.hidden_size, config.critic_nodes, config.latent_size
         self.extractor: FourierSeries | None = None
         self.z_size = obs_size
@@ -97,7 +108,7 @@ class CriticStack(nn.Module):
             critic_in, live = action_size + self.z_size + k, None
         else:
             critic_in, live = action_size + obs_size, action_size
-        self.critics = FeedForward(critic_in, h, n, heads=3, activation=config.resine, live=live)
+        self.critics = FeedForward(critic_in, h, n, heads=3 * groups, activation=config.resine, live=live)
         self.output_dropout, self.latent_dropout = dropouts
         weights = torch.as_tensor(fading_weights(config.critic_weights, config.value_count), dtype=torch.float32)
         self.register_buffer("value_weights", weights, persistent=False)
@@ -116,7 +127,7 @@ class CriticStack(nn.Module):
         return latent, self.reward_out(latent)
 
     def values(self, z: Tensor, action: Tensor, latent: Tensor | None) -> Tensor:
-        """All critic values, (batch, Nq). ``latent`` is :meth:`predict_reward`'s; its gradient is stopped here."""
+        """All critic values, (batch, K Nq). ``latent`` is :meth:`predict_reward`'s; its gradient is stopped here."""
         if self.extractor is None:
             features = torch.cat([action, z], -1)
         else:
@@ -125,7 +136,12 @@ class CriticStack(nn.Module):
         return self.output_dropout(torch.cat(self.critics(features).unbind(0), -1))
 
     def value(self, values: Tensor) -> Tensor:
-        """Sorted, weighted sum of (batch, Nq) values: (batch, 1). The weights fade out the largest."""
+        """Sorted, weighted sum of each group's values (batch, K Nq): (batch, K). The weights fade out the largest."""
+        if self.groups > 1:
+            return self._ranked_sum(values.unflatten(-1, (self.groups, -1))).squeeze(-1)
+        return self._ranked_sum(values)
+
+    def _ranked_sum(self, values: Tensor) -> Tensor:
         # Each value gets the weight of its rank. NumPy's argsort is several times faster than torch's sort.
         fixed = values.detach()
         order = (
@@ -145,9 +161,16 @@ class SymphonyPolicy(BasePolicy):
         generator: source of acting and update noise.
         critic_generator: source of the critics' gradient dropout. Its own, because actor and critics may run beside
             each other, where the order of draws from a common source would be chance.
+        actor_observation_size: how many leading entries the actor sees; None: all.
+        gammas: discount of each reward group that has critics of its own; None: one triple for a scalar reward.
+
+    Raises:
+        ValueError: settings that cannot have several actors' views or several groups.
     """
 
     value_trace: Tensor
+    attention: NDArray[np.float32]
+    """Weights of the groups' advantages at this moment, (K,): 0 for a group that says nothing. The learner sets it."""
 
     def __init__(
         self,
@@ -158,6 +181,7 @@ class SymphonyPolicy(BasePolicy):
         generator: torch.Generator | None = None,
         critic_generator: torch.Generator | None = None,
         actor_observation_size: int | None = None,
+        gammas: tuple[float, ...] | None = None,
     ):
         super().__init__(observation_space, action_space, squash_output=True)
         obs_size, action_size = spaces.flatdim(observation_space), spaces.flatdim(action_space)
@@ -167,6 +191,14 @@ class SymphonyPolicy(BasePolicy):
                 f"show the actor more than the {actor_observation_size} of {obs_size} entries that this environment "
                 "lets it see. Take a preset without one, such as cpu or s3."
             )
+        self.gammas = gammas if gammas is not None and len(gammas) > 1 else None
+        groups = 1 if self.gammas is None else len(self.gammas)
+        if groups > 1 and (config.feature_extractor or config.swaddling_in_target):
+            raise ValueError(
+                "Symphony: presets with a feature extractor (saya, saya_paper) learn from one reward, which its reward "
+                f"network predicts; this learner has {groups} reward groups. Take cpu or s3, or critics='summed'."
+            )
+        self.attention = np.full(groups, 1.0 / groups, dtype=np.float32)
         self.config = config
         self.actor_observation_size = actor_observation_size
         self.generator = generator
@@ -174,11 +206,11 @@ class SymphonyPolicy(BasePolicy):
         self.normalizer = ObservationNormalizer(obs_size, config.normalize_clip)
         output = self._dropout(config.gradient_dropout == "output", critic_generator)
         latent = self._dropout(config.gradient_dropout == "latent", critic_generator)
-        self.critic = CriticStack(obs_size, action_size, config, (output, latent))
+        self.critic = CriticStack(obs_size, action_size, config, (output, latent), groups)
         actor_output = self._dropout(config.gradient_dropout == "output", generator)
         actor_in = actor_observation_size or self.critic.z_size
         self.actor = Actor(actor_in, action_size, config, actor_output)
-        self.critic_target = CriticStack(obs_size, action_size, config, (nn.Identity(), nn.Identity()))
+        self.critic_target = CriticStack(obs_size, action_size, config, (nn.Identity(), nn.Identity()), groups)
         self.critic_target.load_state_dict(self.critic.state_dict())
         self.critic_target.requires_grad_(False).eval()
         self.average: Actor | None = None
@@ -186,8 +218,8 @@ class SymphonyPolicy(BasePolicy):
             self.average = Actor(actor_in, action_size, config, nn.Identity())
             self.average.load_state_dict(self.actor.state_dict())
             self.average.requires_grad_(False).eval()
-        # Q_(T-1), carried from update to update.
-        self.register_buffer("value_trace", torch.zeros(()))
+        # Q_(T-1), carried from update to update; of each group where there are several.
+        self.register_buffer("value_trace", torch.zeros(()) if groups == 1 else torch.zeros(groups))
         self.optimizer = self._make_optimizer(float(lr_schedule(1)))
 
     def _dropout(self, active: bool, generator: torch.Generator | None) -> nn.Module:
@@ -344,6 +376,7 @@ class SymphonyPolicy(BasePolicy):
             "action_space": self.action_space,
             "config": self.config,
             "actor_observation_size": self.actor_observation_size,
+            "gammas": self.gammas,
         }
 
 

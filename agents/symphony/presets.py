@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -62,6 +63,20 @@ class SymphonyConfig:
     smoothness_weight: float = 0.0
     """Weight of the mean squared difference between the noise-free next action and the stored action before it (ours,
     after CAPS, Mysore et al. 2021, whose temporal term compares two noise-free actions). 0 = off, as in the paper."""
+
+    # Ours: rewards that are a vector of groups (envs/reward_groups.py)
+    critics: Literal["scalar", "per_group", "summed", "summed_scaled"] = "scalar"
+    """Read the environment's scalar reward (the paper); a critic triple for each reward group (multi-critic Symphony);
+    or, for comparison, one triple on the weighted sum of the groups as they are, or each divided by its own r_bar."""
+    reward_weights: Mapping[str, float] | None = None
+    """Group -> weight, all together 1; a group that is left out is not learned from. None: the environment's own."""
+    group_gamma: Mapping[str, float] | None = None
+    """Group -> discount, for groups whose own differs from ``gamma``. ``gamma={"safety": 0.9}`` sets it too."""
+    group_advantage_scale: Literal["spread", "trace"] = "spread"
+    """``advantage_scale`` of each of several groups. A group whose values lie about 0 cannot have the trace."""
+    group_balance: Literal["pull", "none"] = "pull"
+    """What several groups' advantages are brought to before they are weighted: the same mean pull on the action, so
+    that weights are shares of the actor's attention, or nothing more than their own scale."""
 
     # Optimiser
     learning_rate: float = 1e-4
@@ -136,14 +151,32 @@ class SymphonyConfig:
             raise ValueError(f"Symphony: clamp_epsilon must lie in (0, 0.5), got {self.clamp_epsilon}.")
         if not 0.0 <= self.actor_average < 1.0:
             raise ValueError(f"Symphony: actor_average must lie in [0, 1), got {self.actor_average}.")
+        self._check_groups()
         if self.learning_starts > self.buffer_size:
             raise ValueError(
                 f"Symphony: learning_starts ({self.learning_starts}) must not exceed buffer_size ({self.buffer_size})."
             )
 
+    def _check_groups(self) -> None:
+        for name in ("reward_weights", "group_gamma"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if not isinstance(value, Mapping):
+                raise ValueError(
+                    f"Symphony: {name} maps reward groups to numbers, as in {{'reach': 0.5}}; got {value!r}."
+                )
+            if self.critics == "scalar":
+                raise ValueError(f"Symphony: {name} needs critics='per_group' (or summed, summed_scaled).")
+        for name, gamma in (self.group_gamma or {}).items():
+            if not 0.0 <= gamma <= 1.0:
+                raise ValueError(f"Symphony: the gamma of {name!r} must lie in [0, 1], got {gamma}.")
+        if self.group_gamma and self.critics != "per_group":
+            raise ValueError("Symphony: one critic has one gamma; discounts by group need critics='per_group'.")
+
     @property
     def value_count(self) -> int:
-        """Nq, the number of values the three critic heads give together."""
+        """Nq, the number of values the three critic heads (of one group) give together."""
         return 3 * self.critic_nodes
 
     @property
@@ -164,6 +197,9 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "critic_weights": ("tanh", "bell"),
     "value_trace": ("sample", "mean"),
     "advantage_scale": ("trace", "spread"),
+    "critics": ("scalar", "per_group", "summed", "summed_scaled"),
+    "group_advantage_scale": ("spread", "trace"),
+    "group_balance": ("pull", "none"),
     "age_law": ("tanh", "bell", "power_law", "uniform"),
     "storage": ("float16", "float32"),
 }
@@ -281,4 +317,7 @@ def resolve_config(preset: str, overrides: dict[str, Any]) -> SymphonyConfig:
             near = get_close_matches(name, fields, n=3, cutoff=0.3)
             hint = f" Nearest: {', '.join(near)}." if near else ""
             raise TypeError(f"Symphony has no setting {name!r}.{hint}")
+    if isinstance(overrides.get("gamma"), Mapping):
+        overrides = {**overrides, "group_gamma": dict(overrides["gamma"])}
+        del overrides["gamma"]
     return dataclasses.replace(PRESETS[preset], **overrides)

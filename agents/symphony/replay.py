@@ -34,7 +34,7 @@ class Batch(NamedTuple):
     next_observations: Tensor
     """(batch, obs)"""
     rewards: Tensor
-    """(batch, 1), divided by the mean absolute reward of the exploration"""
+    """(batch, 1), or (batch, K) of K reward groups; divided by the (group's) mean absolute reward of the exploration"""
     terminals: Tensor
     """(batch, 1), 1.0 where the episode truly ended (never for a time limit)"""
 
@@ -52,6 +52,7 @@ class FadingReplayBuffer(ReplayBuffer):
         storage: ``float16`` or ``float32`` for observations and actions; values beyond float16's range are clipped.
         prefill_capacity: most exploration transitions that :meth:`finish_exploration` may repeat.
         seed: of the buffer's own generator.
+        groups: numbers in a reward; above 1 see :class:`cadenza.agents.symphony.group_replay.GroupReplayBuffer`.
         handle_timeout_termination: read ``TimeLimit.truncated`` from infos, so that truncation is never a terminal.
     """
 
@@ -68,6 +69,7 @@ class FadingReplayBuffer(ReplayBuffer):
         storage: str = "float32",
         prefill_capacity: int = 0,
         seed: int | None = None,
+        groups: int = 1,
         handle_timeout_termination: bool = True,
     ):
         BaseBuffer.__init__(self, buffer_size, observation_space, action_space, device, n_envs)
@@ -83,7 +85,7 @@ class FadingReplayBuffer(ReplayBuffer):
         rows = buffer_size + prefill_capacity
         # One record a transition: observation, next observation, action. np.empty costs memory only when written.
         self._records = np.empty((rows, 2 * self.obs_size + self.action_dim), dtype=np.dtype(storage))
-        self._rewards = np.zeros(rows, dtype=np.float32)
+        self._rewards = np.zeros(rows if groups == 1 else (rows, groups), dtype=np.float32)
         self._flags = np.zeros(rows, dtype=np.uint8)
         self._numbers = self._records.reshape(-1)
         self._limit = float(np.finfo(self._records.dtype).max)
@@ -148,9 +150,7 @@ class FadingReplayBuffer(ReplayBuffer):
     def finish_exploration(self, repeat: bool) -> None:
         """End the exploration: fix r_bar and, with ``repeat``, fill all N slots with the stored transitions in turn."""
         count = self.size()
-        mean_absolute = float(np.abs(self._rewards[:count], dtype=np.float64).mean()) if count else 0.0
-        # A task without a single reward during exploration keeps its rewards as they are.
-        self.reward_scale = mean_absolute if mean_absolute > 0 else 1.0
+        self._fix_reward_scale(count)
         self.exploring = False
         if not repeat or self.full:
             return
@@ -165,6 +165,11 @@ class FadingReplayBuffer(ReplayBuffer):
         self._unwritten = self.buffer_size - count if count else 0
         self.pos, self.full = 0, True
 
+    def _fix_reward_scale(self, count: int) -> None:
+        mean_absolute = float(np.abs(self._rewards[:count], dtype=np.float64).mean()) if count else 0.0
+        # A task without a single reward during exploration keeps its rewards as they are.
+        self.reward_scale = mean_absolute if mean_absolute > 0 else 1.0
+
     # ------------------------------------------------------------------ sampling
 
     def sample_batch(self, batch_size: int) -> Batch:
@@ -176,21 +181,24 @@ class FadingReplayBuffer(ReplayBuffer):
         if self.size() == 0:
             raise ValueError("The replay buffer is empty: store transitions before drawing.")
         if self._scratch is None or self._scratch.batch_size != batch_size:
-            self._scratch = _Scratch(batch_size, self._records, self.obs_size, self.device)
+            self._scratch = _Scratch(batch_size, self._records, self._rewards, self.obs_size, self.device)
         s = self._scratch
         rows = self._draw_rows(s)
         # One number of every record first: the processor overlaps these cache misses, but not those of whole rows.
         np.multiply(rows, self._records.shape[1], out=s.firsts)
         np.take(self._numbers, s.firsts, out=s.touched, mode="clip")
-        np.take(self._rewards, rows, out=s.rewards, mode="clip")
+        np.take(self._rewards, rows, axis=0, out=s.rewards, mode="clip")
         np.take(self._flags, rows, out=s.flags, mode="clip")
         np.take(self._records, rows, axis=0, out=s.stored, mode="clip")
-        np.multiply(s.rewards, 1.0 / self.reward_scale, out=s.rewards)
+        self._scale_rewards(s.rewards)
         np.bitwise_and(s.flags, _TERMINAL, out=s.flags)
         batch = s.to_device()
         if self.mirror is not None:
             self.mirror.apply(batch)
         return batch
+
+    def _scale_rewards(self, rewards: NDArray[np.float32]) -> None:
+        np.multiply(rewards, 1.0 / self.reward_scale, out=rewards)
 
     def _draw_rows(self, s: _Scratch) -> NDArray[np.int64]:
         rows = self._sampler.draw(self._generator, self.size(), s.draw)
@@ -288,7 +296,9 @@ class FadingReplayBuffer(ReplayBuffer):
 class _Scratch:
     """Arrays that one batch size needs, made once; numpy and torch names of one thing share its memory."""
 
-    def __init__(self, batch_size: int, records: NDArray[Any], obs_size: int, device: torch.device):
+    def __init__(
+        self, batch_size: int, records: NDArray[Any], rewards: NDArray[Any], obs_size: int, device: torch.device
+    ):
         self.batch_size = batch_size
         self.device = device
         self.draw = AgeScratch(batch_size)
@@ -298,10 +308,12 @@ class _Scratch:
         stored = torch.from_numpy(np.empty((batch_size, records.shape[1]), dtype=records.dtype))
         self.stored = stored.numpy()
         self.flags = np.empty(batch_size, dtype=np.uint8)
-        self.rewards = np.empty(batch_size, dtype=np.float32)
+        self.rewards = np.empty((batch_size, *rewards.shape[1:]), dtype=np.float32)
         self._sources = (stored, torch.from_numpy(self.rewards), torch.from_numpy(self.flags))
         self._record = torch.empty(stored.shape, dtype=torch.float32, device=device)
-        self._reward = torch.empty((batch_size, 1), dtype=torch.float32, device=device)
+        groups = rewards.shape[1] if rewards.ndim > 1 else 1
+        self._reward = torch.empty((batch_size, groups), dtype=torch.float32, device=device)
+        self._reward_like_stored = self._reward if rewards.ndim > 1 else self._reward[:, 0]
         self._terminal = torch.empty((batch_size, 1), dtype=torch.float32, device=device)
         d = obs_size
         self._batch = Batch(
@@ -311,6 +323,6 @@ class _Scratch:
     def to_device(self) -> Batch:
         """Convert to float32 and copy to the device."""
         self._record.copy_(self._sources[0])
-        self._reward[:, 0].copy_(self._sources[1])
+        self._reward_like_stored.copy_(self._sources[1])
         self._terminal[:, 0].copy_(self._sources[2])
         return self._batch

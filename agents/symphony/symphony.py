@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import pathlib
 from collections.abc import Iterable
-from importlib.metadata import version
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -24,20 +24,24 @@ from stable_baselines3.common.type_aliases import (
     TrainFreq,
     TrainFrequencyUnit,
 )
-from stable_baselines3.common.utils import check_for_correct_spaces, update_learning_rate
+from stable_baselines3.common.utils import update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 import cadenza.envs  # noqa: F401 - makes our ids known to gymnasium.make
-from cadenza.agents.asymmetric import actor_observation_size, check_actor
+from cadenza.agents.asymmetric import actor_observation_size
 from cadenza.agents.symphony import storage
+from cadenza.agents.symphony.archive import header_of, restored
 from cadenza.agents.symphony.aside import Aside
 from cadenza.agents.symphony.branches import Pair
 from cadenza.agents.symphony.fused import FusedUpdate, fusible
+from cadenza.agents.symphony.group_replay import GroupReplayBuffer
+from cadenza.agents.symphony.groups import LearnedGroups
 from cadenza.agents.symphony.mirroring import BatchMirror
 from cadenza.agents.symphony.objective import Loss, actor_branch, combine, critic_forward, critic_loss
 from cadenza.agents.symphony.policy import SymphonyPolicy, check_spaces
 from cadenza.agents.symphony.presets import SymphonyConfig, resolve_config
+from cadenza.agents.symphony.recording import record_loss
 from cadenza.agents.symphony.replay import Batch, FadingReplayBuffer
 
 _LOG_EVERY_UPDATES = 100
@@ -47,7 +51,8 @@ class Symphony(OffPolicyAlgorithm):
     """Off-policy, model-free, deterministic actor-critic with bounded parametric noise (arXiv 2512.10477).
 
     Usage is SAC's: ``Symphony("MlpPolicy", env, preset="cpu", seed=0).learn(100_000)``. Of an environment with an
-    ``actor_observation_size`` the actor sees that many leading entries of the observation, the critics all of it.
+    ``actor_observation_size`` the actor sees that many leading entries of the observation, the critics all of it. In
+    one with reward groups (:mod:`cadenza.envs.reward_groups`) ``critics="per_group"`` makes it multi-critic Symphony.
 
     Args:
         policy: ``"MlpPolicy"``.
@@ -62,7 +67,8 @@ class Symphony(OffPolicyAlgorithm):
     Raises:
         ValueError: unknown preset, a setting out of range, or a space that Symphony cannot drive.
         TypeError: a setting that Symphony does not have; the message lists the nearest names.
-        CadenzaError: an ``actor_observation_size`` that does not fit the observation.
+        CadenzaError: an ``actor_observation_size`` that does not fit the observation, an unknown reward group, or
+            weights that do not sum to 1.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": SymphonyPolicy}
@@ -120,6 +126,9 @@ class Symphony(OffPolicyAlgorithm):
         if self.env is not None:
             check_spaces(self.observation_space, self.action_space)
             self.actor_observation_size = actor_observation_size(self.env)
+        self.groups: LearnedGroups | None = None if self.env is None else LearnedGroups.of(self.env, config)
+        """The reward groups that are learned from; None: the environment's scalar reward."""
+        self._group_sums = np.zeros(0)
         if _init_setup_model:
             self._setup_model()
 
@@ -128,6 +137,11 @@ class Symphony(OffPolicyAlgorithm):
         replay_seed = seeds[1]
         self.generator = torch.Generator(device=self.device).manual_seed(seeds[0] % 2**63)
         self.critic_generator = torch.Generator(device=self.device).manual_seed(seeds[2] % 2**63)
+        groups = self.groups
+        if groups is not None and groups.critic_count == 1:
+            # One critic triple is plain Symphony; it may have a discount of its own.
+            self.gamma = groups.gammas[0]
+            self.config = dataclasses.replace(self.config, gamma=self.gamma)
         config = self.config
         self.policy_kwargs = {
             "config": config,
@@ -136,6 +150,8 @@ class Symphony(OffPolicyAlgorithm):
         }
         if self.actor_observation_size is not None:
             self.policy_kwargs["actor_observation_size"] = self.actor_observation_size
+        if groups is not None and groups.critic_count > 1:
+            self.policy_kwargs["gammas"] = groups.gammas
         self._environments = Aside("environments")
         self._started: tuple[NDArray[Any], NDArray[Any]] | None = None
         self._overlaps = False
@@ -147,8 +163,16 @@ class Symphony(OffPolicyAlgorithm):
             "prefill_capacity": (config.learning_starts + self.n_envs * config.train_freq) * config.prefill_repeats,
             "seed": replay_seed,
         }
+        if groups is not None and groups.stored_count > 1:
+            self.replay_buffer_class = GroupReplayBuffer
+            self.replay_buffer_kwargs["groups"] = groups.stored_count
+            if groups.critic_count == 1:
+                self.replay_buffer_kwargs["sum_weights"] = groups.weights
+        self._forget_group_sums()
         super()._setup_model()
         self.policy.initialize_optimizer()
+        if groups is not None and groups.critic_count > 1:
+            self.policy.attention[:] = groups.weights
         self.actor = self.policy.actor
         self._fused = FusedUpdate(self.policy) if fusible(self.policy) else None
 
@@ -162,6 +186,8 @@ class Symphony(OffPolicyAlgorithm):
         tb_log_name: str = "run",
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
+        if self.groups is not None and self.env is not None:
+            self.groups.check(self.env)
         fresh = reset_num_timesteps or self._last_obs is None
         result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         assert self.env is not None
@@ -277,9 +303,26 @@ class Symphony(OffPolicyAlgorithm):
     def _store_transition(
         self, replay_buffer: Any, buffer_action: Any, new_obs: Any, reward: Any, dones: Any, infos: Any
     ) -> None:
+        if self.groups is not None:
+            vectors = self.groups.read(reward, infos)
+            self._group_sums[:-1] += vectors.sum(0)
+            self._group_sums[-1] += len(vectors)
+            reward = self.groups.stored(vectors)
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
         self._episode_steps += 1
         self._episode_steps[dones] = 0
+
+    def _forget_group_sums(self) -> None:
+        """Of the rewards by group since they were logged last; the last entry counts steps."""
+        self._group_sums = np.zeros(0 if self.groups is None else len(self.groups.names) + 1)
+
+    def dump_logs(self) -> None:
+        """Stable-Baselines3's, with the mean reward of each group since the last time."""
+        if self.groups is not None and self._group_sums[-1] > 0:
+            for name, total in zip(self.groups.names, self._group_sums, strict=False):
+                self.logger.record(f"rollout/reward_{name}", float(total / self._group_sums[-1]))
+            self._forget_group_sums()
+        super().dump_logs()
 
     # ------------------------------------------------------------------ learning
 
@@ -294,13 +337,21 @@ class Symphony(OffPolicyAlgorithm):
             self._refresh_normalizer()
         elif self.num_timesteps <= self.config.normalize_until and self._crossed(self.config.normalize_every):
             self._refresh_normalizer()
+        self._weigh_groups()
         for _ in range(gradient_steps):
             self._n_updates += 1
             batch = self.replay_buffer.sample_batch(batch_size)
             if self._n_updates % _LOG_EVERY_UPDATES == 0:
-                self._record(self.update(batch))
+                record_loss(self, self.update(batch))
             else:
                 self._update(batch)
+
+    def _weigh_groups(self) -> None:
+        """Weights of the groups' advantages: 0 for one whose reward has said nothing so far."""
+        buffer = self.replay_buffer
+        if self.groups is not None and self.groups.critic_count > 1:
+            assert isinstance(buffer, GroupReplayBuffer)
+            self.policy.attention[:] = np.array(self.groups.weights) * ~buffer.silent()
 
     def _update_learning_rate(self, optimizers: Any) -> None:
         """By environment steps where the config says so, so that a longer run is the same run; else by the schedule."""
@@ -365,19 +416,6 @@ class Symphony(OffPolicyAlgorithm):
         if self._fused is not None:
             self._fused.refresh()
 
-    def _record(self, loss: Loss) -> None:
-        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        self.logger.record("train/loss", loss.total.item())
-        self.logger.record("train/critic_loss", loss.critic.item())
-        self.logger.record("train/advantage", loss.advantage.item())
-        self.logger.record("train/swaddling", loss.swaddling.item())
-        if self.config.feature_extractor:
-            self.logger.record("train/reward_loss", loss.reward.item())
-        self.logger.record("train/value_trace", loss.value_trace.item())
-        self.logger.record("train/scale_mean", loss.next_scale.mean().item())
-        self.logger.record("train/resistance_mean", loss.next_resistance.mean().item())
-        self.logger.record("train/reward_scale", self.replay_buffer.reward_scale)
-
     # ------------------------------------------------------------------ saving
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
@@ -389,6 +427,7 @@ class Symphony(OffPolicyAlgorithm):
             "generator": storage.generator_to_hex(self.generator),
             "critic_generator": storage.generator_to_hex(self.critic_generator),
             "episode_steps": self._episode_steps.tolist(),
+            **({} if self.groups is None else {"group_sums": self._group_sums.tolist()}),
         }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
@@ -397,6 +436,8 @@ class Symphony(OffPolicyAlgorithm):
         if "critic_generator" in state:  # agents of before there were two
             storage.restore_generator(self.critic_generator, state["critic_generator"])
         self._episode_steps = np.asarray(state["episode_steps"], dtype=np.int64)
+        if self.groups is not None:
+            self._group_sums = np.asarray(state["group_sums"], dtype=np.float64)
 
     def save(
         self,
@@ -408,26 +449,7 @@ class Symphony(OffPolicyAlgorithm):
 
         ``exclude`` and ``include`` are accepted for compatibility and have no effect: what is saved is fixed.
         """
-        header = {
-            "format": "cadenza-symphony-1",
-            "version": version("cadenza"),
-            "preset": self.preset,
-            "config": self.config.to_dict(),
-            "observation_space": storage.box_to_json(self.observation_space),
-            "action_space": storage.box_to_json(self.action_space),
-            "seed": self.seed,
-            "verbose": self.verbose,
-            "n_envs": self.n_envs,
-            "num_timesteps": self.num_timesteps,
-            "episode_num": self._episode_num,
-            "n_updates": self._n_updates,
-            "extra": self.get_extra_state(),
-            "reward_scale": self.replay_buffer.reward_scale,
-            "exploring": self.replay_buffer.exploring,
-        }
-        if self.actor_observation_size is not None:
-            header["actor_observation_size"] = self.actor_observation_size
-        storage.write_archive(path, json.dumps(header, indent=1), self.get_parameters())
+        storage.write_archive(path, json.dumps(header_of(self), indent=1), self.get_parameters())
 
     @classmethod
     def load(
@@ -445,39 +467,9 @@ class Symphony(OffPolicyAlgorithm):
         Raises:
             ValueError: not a Symphony file, a damaged file, or an environment with other spaces, or one that shows its
                 actor another part of the observation.
+            CadenzaError: an environment with other reward groups, or overrides that would change the groups.
         """
-        header, parameters = storage.read_archive(path, device)
-        observation_space = storage.box_from_json(header["observation_space"])
-        action_space = storage.box_from_json(header["action_space"])
-        settings = {k: overrides.pop(k) for k in ("seed", "verbose", "tensorboard_log") if k in overrides}
-        config = {**header["config"], **overrides}
-        model = cls(
-            "MlpPolicy",
-            None,
-            preset=header["preset"],
-            device=device,
-            seed=settings.get("seed", header["seed"]),
-            verbose=settings.get("verbose", header["verbose"]),
-            tensorboard_log=settings.get("tensorboard_log"),
-            _init_setup_model=False,
-            **config,
-        )
-        model.observation_space, model.action_space = observation_space, action_space
-        model.n_envs = header["n_envs"]
-        model.actor_observation_size = header.get("actor_observation_size")  # all of it in files of before
-        if env is not None:
-            wrapped = cls._wrap_env(env, model.verbose)
-            check_for_correct_spaces(wrapped, observation_space, action_space)
-            check_actor(wrapped, model.actor_observation_size)
-            model.env, model.n_envs = wrapped, wrapped.num_envs
-        model._setup_model()
-        model.set_parameters(parameters, exact_match=True, device=device)
-        model.num_timesteps, model._episode_num = header["num_timesteps"], header["episode_num"]
-        model._n_updates = header["n_updates"]
-        model.set_extra_state(header["extra"])
-        model.replay_buffer.reward_scale = header["reward_scale"]
-        model.replay_buffer.exploring = header["exploring"]
-        return model
+        return restored(cls, *storage.read_archive(path, device), env, device, overrides)
 
     def save_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase) -> None:
         """Write the replay buffer as an .npz of plain arrays."""
