@@ -29,6 +29,8 @@ def status_table(health: Health, joint_names: tuple[str, ...], title: str) -> Ta
     table.add_column(min_width=60)
     colour = {"active": "green", "homing": "cyan", "stopping": "yellow"}.get(health.state, "red")
     waiting = "  [reverse] press Enter to let the policy drive, space to stop [/]" if health.waiting else ""
+    if health.resting:
+        waiting = "  [reverse] hold the robot, then press Enter: its torque goes off [/]"
     table.add_row("state", f"[{colour}]{health.state}[/]  {health.seconds:.1f} s driven{waiting}")
     table.add_row("rate", f"{health.rate_hz:.2f} Hz; period {_three(health.period_ms)}")
     table.add_row("bus, policy", f"{_three(health.bus_ms)}; {_three(health.policy_ms)}")
@@ -43,7 +45,7 @@ def status_table(health: Health, joint_names: tuple[str, ...], title: str) -> Ta
 
 def status_line(health: Health, joint_names: tuple[str, ...]) -> str:
     """The same on one line."""
-    waiting = ", waiting for the operator" if health.waiting else ""
+    waiting = ", waiting for the operator" if health.waiting or health.resting else ""
     return (
         f"{health.state}{waiting}, {health.seconds:.1f} s driven, {health.rate_hz:.2f} Hz "
         f"(period {_three(health.period_ms)}), {health.missed_ticks} missed, hottest {_hottest(health, joint_names)}, "

@@ -9,7 +9,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,10 @@ class RunLog:
     """How far the worst entry of the observation lay beyond what training saw, in widths, (T,)."""
     events: list[tuple[float, str, str]]
     """Seconds since the first tick, level, message."""
+    gyro: Array = field(default_factory=lambda: np.zeros((0, 3)))
+    """rad/s, (T, 3)."""
+    action: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    """What the policy said, (T, n)."""
 
 
 def read_log(path: str | Path) -> RunLog:
@@ -89,8 +93,8 @@ def read_log(path: str | Path) -> RunLog:
     joints = {"requested_q": _numbers(requested, "q"), "applied_q": _numbers(applied, "q")}
     joints |= {"sent_q": _numbers(applied, "sent_q")}
     joints |= {name: _numbers(state, name) for name in ("q", "dq", "tau", "temperature", "voltage", "age")}
-    imu = {content["tick"]: content["gravity"] for content in messages["/imu"]}
-    nowhere = [None, None, None]
+    imu = {content["tick"]: content for content in messages["/imu"]}
+    nowhere = {"gravity": [None, None, None], "gyro": [None, None, None]}
     return RunLog(
         path=path,
         metadata=metadata,
@@ -103,10 +107,12 @@ def read_log(path: str | Path) -> RunLog:
         limited_by=np.array([content["limited_by"] for content in applied], dtype=np.int64),
         fault=np.array([content["fault"] for content in state], dtype=np.int64),
         loop={name: np.array([content[name] for content in loop], dtype=np.float64) for name in ("skipped", *TIMINGS)},
-        gravity=np.array([imu.get(content["tick"], nowhere) for content in loop], dtype=np.float64),
+        gravity=_numbers([imu.get(content["tick"], nowhere) for content in loop], "gravity"),
         command=_numbers(policy, "command"),
         beyond_bounds=np.array([content["beyond_bounds"] for content in policy], dtype=np.float64),
         events=[(content["time_s"] - start, content["level"], content["message"]) for content in messages["/events"]],
+        gyro=_numbers([imu.get(content["tick"], nowhere) for content in loop], "gyro"),
+        action=_numbers(policy, "action"),
     )
 
 

@@ -67,6 +67,8 @@ class Health:
     """Joints that limits held back in the last tick."""
     waiting: bool
     """For the operator's word."""
+    resting: bool
+    """At the end, for the word that takes the power away."""
     last_event: str
 
 
@@ -77,6 +79,9 @@ class LoopReport:
     lifecycle: str
     """State that it ended in."""
     reason: str
+    """Why it stopped: the first cause."""
+    then: tuple[str, ...]
+    """What came after that, e.g. a fall."""
     ticks: int
     active_ticks: int
     missed_ticks: int
@@ -87,7 +92,7 @@ class LoopReport:
     odd_ticks: int
     """Observations that looked unlike training."""
     fell: bool
-    """It was stopped because it fell."""
+    """A fall was the cause, or came after it."""
     interrupted: bool
     error: str
     """Of the port, if it failed; empty otherwise."""
@@ -121,6 +126,8 @@ class ControlLoop:
         command: forward and left velocity, m/s, and yaw rate, rad/s, (3,).
         punctual: use real-time scheduling where it is permitted; for a real clock.
         at_tick: called at the end of each tick, for tests and films; it must be quick.
+        let_go: polled while the robot rests in its home pose at the end of a run; its torque goes off once this says
+            True. None: it does not wait.
     """
 
     def __init__(
@@ -135,6 +142,7 @@ class ControlLoop:
         command: Array | None = None,
         punctual: bool = False,
         at_tick: Callable[[RobotState, Applied | None], None] | None = None,
+        let_go: Callable[[], bool] | None = None,
     ):
         self.hardware, self.runner, self.telemetry = hardware, runner, telemetry
         self.clock = hardware.clock
@@ -145,6 +153,14 @@ class ControlLoop:
         """Time, level and text, for the log and whoever displays it."""
         self.ticks = self.active_ticks = self.missed_ticks = 0
         self._confirmed, self._at_home, self._punctual, self._at_tick = confirmed, at_home, punctual, at_tick
+        self._let_go = let_go
+        hardware.hold_at_end = let_go is not None
+        self._takes_command = any(term.name == "command" for term in runner.facts.terms)
+        self._still = np.zeros(3)
+        self._still.flags.writeable = False
+        self._asked = self.command
+        self._end_by = ""
+        self._told_warm = False
         self._timings = np.full((_KEPT_TICKS, len(TIMINGS)), np.nan)
         self._drove = np.zeros(_KEPT_TICKS, dtype=bool)
         self._now = np.zeros(len(TIMINGS))
@@ -156,6 +172,7 @@ class ControlLoop:
         self._skipped = 0
         self._odd_noted = False
         self._temperature = np.full(len(hardware.joint_names), np.nan)
+        self._aside = np.full(_KEPT_TICKS, np.nan)
         self._waiting = self._begun = False
 
     # ------------------------------------------------------------------ from outside
@@ -181,6 +198,7 @@ class ControlLoop:
             temperature=self._temperature.copy(),
             limited=tuple(names.tolist()),
             waiting=self._waiting,
+            resting=self.hardware.rests,
             last_event=self.events[-1][2] if self.events else "",
         )
 
@@ -189,13 +207,28 @@ class ControlLoop:
         rows = self._driven_rows()
         return percentiles(self._timings[rows, _READ] + self._timings[rows, _WRITE])
 
+    def aside_ms(self) -> tuple[float, float, float]:
+        """p50, p99 and largest of the questions that follow a write (temperatures, supply, watchdogs), likewise."""
+        return percentiles(self._aside[self._driven_rows()])
+
+    def end(self, reason: str) -> bool:
+        """Ask for an orderly end, from any thread or a signal handler; see :meth:`RobotHardware.end`.
+
+        Returns:
+            Whether the policy drives. Otherwise nothing happens, and a stop must be taken in another way.
+        """
+        if self.hardware.lifecycle != Lifecycle.ACTIVE:
+            return False
+        self._end_by = reason
+        return True
+
     # ------------------------------------------------------------------ the loop
 
     def run(self, seconds: float | None = None) -> LoopReport:
-        """Start up, go home, wait for the operator's word, let the policy drive, stop.
+        """Start up, go home, wait for the operator's word, let the policy drive, come to a stand, go home, torque off.
 
         Args:
-            seconds: of the policy's driving, then a controlled stop; None goes on until it is stopped.
+            seconds: of the policy's driving, then an orderly end; None goes on until it is stopped.
 
         Raises:
             RefusedError: start-up was refused; nothing was switched on.
@@ -245,18 +278,23 @@ class ControlLoop:
             if was == Lifecycle.ACTIVE:
                 command = self._ask(state, seconds)
             thought = time.perf_counter()
-            drove = command is not None and hardware.lifecycle == Lifecycle.ACTIVE
+            drove = command is not None and hardware.lifecycle == Lifecycle.ACTIVE and not hardware.ending
             applied = hardware.step(command, clock.now() - state.at_s)
             written = time.perf_counter()
             timings[_READ], timings[_POLICY] = 1e3 * (read - woken), 1e3 * (thought - read)
             timings[_WRITE] = 1e3 * (written - thought)
             if not drove:
                 timings[_POLICY] = math.nan
+            if hardware.powered:
+                hardware.housekeep()
+            self._aside[self.ticks % _KEPT_TICKS] = 1e3 * (time.perf_counter() - written)
             self._record(state, applied, was, drove)
             if self._at_tick is not None:
                 self._at_tick(state, applied)
             if hardware.lifecycle == Lifecycle.HOMING and hardware.homed:
                 self._wait_at_home()
+            elif hardware.rests:
+                self._wait_to_let_go()
             deadline = self._next(deadline)
             slept = time.perf_counter()
             clock.sleep_until(deadline)
@@ -271,13 +309,18 @@ class ControlLoop:
         """The policy's command, or a stop where it has driven long enough or sees what it never saw."""
         hardware, runner = self.hardware, self.runner
         # To half a period: a sum of periods is not exactly their number.
-        if self.clock.now() - self._active_since >= seconds - 0.5 * self.period_s:
-            hardware.stop(1, "the time is over")
-            return None
+        over = self.clock.now() - self._active_since >= seconds - 0.5 * self.period_s
+        if (self._end_by or over) and not hardware.ending:
+            # A policy that takes no command, or was told to stand, stands already.
+            moves = self._takes_command and bool(self._asked.any())
+            hardware.end(self._end_by or "the time is over", stand_s=None if moves else 0.0)
+            if not hardware.ending:
+                return None
         monitor = hardware.supervisor.monitor
         if monitor.missed.any():  # coast on the last sample that could be used
             state = replace(state, joints=replace(state.joints, q=monitor.q.copy(), dq=monitor.dq.copy()))
-        command = runner.step(state, self.command, 1 + self._skipped if self._begun else 1)
+        self._choose_command(monitor.warm)
+        command = runner.step(state, self._asked, 1 + self._skipped if self._begun else 1)
         self._begun = True
         command.mode = hardware.mode
         watch = runner.watch
@@ -287,6 +330,21 @@ class ControlLoop:
         if watch.strange_in_a_row * self.period_s >= STRANGE_S:
             hardware.stop(1, f"the observation is nothing like training: {watch.describe(runner.sample)}")
         return command
+
+    def _choose_command(self, warm: bool) -> None:
+        """What the policy is asked for; nothing but to stand where the run ends or a motor is warm."""
+        stand = warm or self.hardware.ending
+        self._asked = self._still if stand else self.command
+        if warm != self._told_warm:
+            self._told_warm = warm
+            if self._takes_command:
+                told = "; the policy is told to stand" if warm else "motors have cooled; the policy goes on"
+                self._note("warning", "; ".join(self.hardware.supervisor.monitor.warnings) + told if warm else told)
+
+    def _wait_to_let_go(self) -> None:
+        """It stands at home at the end of a run: ask for the word that takes its power away."""
+        if self._let_go is not None and self._let_go():
+            self.hardware.let_go()
 
     def _wait_at_home(self) -> None:
         """At home: put the robot down, let it rest, then ask for the operator's word."""
@@ -323,7 +381,7 @@ class ControlLoop:
             if tick is not None:
                 runner = self.runner
                 tick.fill(
-                    self.ticks, state.at_s, was.value, state, applied, runner.action, self.command, runner.phase,
+                    self.ticks, state.at_s, was.value, state, applied, runner.action, self._asked, runner.phase,
                     runner.watch.worst if drove else 0.0, self._now, self._skipped,
                 )  # fmt: skip
                 self.telemetry.ring.put()
@@ -335,7 +393,7 @@ class ControlLoop:
         events = self.hardware.events
         while events:
             at_s, text = events.popleft()
-            level = "warning" if text.startswith(("stop", "torque", "left", "start-up")) else "info"
+            level = "warning" if text.startswith(("stop", "ending", "torque", "left", "start-up")) else "info"
             self._note(level, text, at_s)
 
     def _note(self, level: str, text: str, at_s: float | None = None) -> None:
@@ -358,16 +416,19 @@ class ControlLoop:
             for limit in Limit
             if limit and limit.name and self._limited[int(limit).bit_length() - 1]
         }
+        causes = hardware.causes or [hardware.reason]
+        stop = hardware.emergency_stop
         return LoopReport(
             lifecycle=hardware.lifecycle.value,
-            reason=hardware.reason,
+            reason=causes[0],
+            then=tuple(causes[1:]),
             ticks=self.ticks,
             active_ticks=self.active_ticks,
             missed_ticks=self.missed_ticks,
             timings_ms={name: percentiles(self._timings[rows, column]) for column, name in enumerate(TIMINGS)},
             limited_ticks=limited,
             odd_ticks=self.runner.watch.odd_ticks,
-            fell="fall" in hardware.reason or "fell" in hardware.reason,
-            interrupted=hardware.emergency_stop.tripped and hardware.emergency_stop.reason.startswith(_SIGNALS),
+            fell=any("fall" in cause or "fell" in cause for cause in causes),
+            interrupted=self._end_by.startswith(_SIGNALS) or (stop.tripped and stop.reason.startswith(_SIGNALS)),
             error=error,
         )

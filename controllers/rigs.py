@@ -6,6 +6,7 @@ Only this module and tests know both drivers and emulators.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ LOCKSTEP_MARGIN_S = 1.0
 SETUP_MARGIN_S, DRIVING_MARGIN_S = 0.5, 0.008
 """The same in real time, while motors are set up and while they are driven: two processes of one machine take turns,
 which set-up must not fail for; but a tick has 20 ms."""
+PERIOD_S, READ_SHARE = 0.02, 0.5
+"""Of a tick, which a reading may take with all that is asked again."""
 _EMULATOR_PRIORITY = 40
 
 
@@ -109,9 +112,6 @@ def open_rig(
             rig.label, rig.virtual, rig.emulator = f"emulated {kind}", True, emulator
             if not hung_up:
                 rig.put_down = lambda: _release(emulator)
-            if not lockstep and kind in SERIAL_BAUD:
-                serial = rig.port.buses[0].port.serial  # type: ignore[attr-defined]
-                rig.hurry = lambda driving: setattr(serial, "margin_s", DRIVING_MARGIN_S if driving else SETUP_MARGIN_S)
             yield rig
         return
     parse_spec(bus)
@@ -187,8 +187,20 @@ def wired(
             if not imu.powered():
                 imu.switch_power(True)
 
-    port = MappedBuses(robot, [bus], calibration, clock, imu, before_connect=power_on)
-    return Rig(port, clock, spec, calibration, False, imu is not None, lambda: 0.0)
+    serial = getattr(bus.port, "serial", bus.port) if parsed.kind in SERIAL_BAUD else None
+    within = {} if serial is None else {"within": serial.within}
+    port = MappedBuses(robot, [bus], calibration, clock, imu, before_connect=power_on, **within)
+    rig = Rig(port, clock, spec, calibration, False, imu is not None, lambda: 0.0)
+    if serial is not None and isinstance(clock, RealClock):
+        rig.hurry = lambda driving: _hurry(port, serial, margin_s, driving)
+    return rig
+
+
+def _hurry(port: MappedBuses, serial: Any, margin_s: float | None, driving: bool) -> None:
+    """Answers are waited for as long as a tick has time for, or as long as set-up likes."""
+    port.budget_s = READ_SHARE * PERIOD_S if driving else math.inf
+    if margin_s is not None:
+        serial.margin_s = min(margin_s, DRIVING_MARGIN_S) if driving else margin_s
 
 
 @contextlib.contextmanager

@@ -38,8 +38,9 @@ class Deploy:
 
     What happens, in this order: the bundle is compared with robot, calibration and motors, and refused with every
     difference; motors are configured with torque off, their watchdogs are proven; torque goes on at the measured pose;
-    the robot goes to its home pose in 2.5 s; it waits for you (Enter); the policy drives. Space, q or Ctrl-C stop it
-    under control; a second time takes the torque away at once.
+    the robot goes to its home pose in 2.5 s; it waits for you (Enter); the policy drives. In the end, by --seconds or
+    Ctrl-C, it is told to stand, goes to its home pose, and its torque goes off: hold it, or it falls then. Space or q
+    stop it where it is; either, or Ctrl-C, a second time takes the torque away at once.
 
     None of these stops is an emergency stop. That is a switch in the supply of the motors; keep a hand on it.
 
@@ -47,7 +48,7 @@ class Deploy:
     """
 
     bundle: Annotated[str, tyro.conf.Positional]
-    """folder of a policy bundle, or the name of a shipped policy"""
+    """folder of a policy bundle or of a sequence of two (docs/sequencer.md), or the name of a shipped policy"""
     robot: str = "op3"
     """whose motors: a name of `cadenza list robots`"""
     bus: str = "sim"
@@ -62,6 +63,8 @@ class Deploy:
     """write every tick to this .mcap (`cadenza log summary FILE` reads it)"""
     video: Path | None = None
     """sim and emulated: film the shafts' simulation as H.264 to this .mp4, drawn after the run"""
+    hold_at_end: bool = False
+    """hold the home pose with power at the end until you press Enter; on a real bus it does so unless --yes is given"""
     yes: bool = False
     """let the policy drive without asking; simulated and emulated motors only, unless with the next"""
     i_am_at_the_stop: bool = False
@@ -95,6 +98,7 @@ def main(arguments: list[str]) -> int:
     from cadenza.controllers.deployment import check_command, check_deployment
     from cadenza.controllers.policy_runner import PolicyRunner
     from cadenza.controllers.rigs import open_rig
+    from cadenza.controllers.sequenced_runner import SequencedRunner, is_sequence
     from cadenza.controllers.shipped import locate, naming_advice
     from cadenza.robots import load_humanoid
 
@@ -102,10 +106,12 @@ def main(arguments: list[str]) -> int:
     if not folder.exists():
         raise CadenzaError(f"There is no policy bundle {options.bundle!r}.", naming_advice(options.bundle))
     robot = load_humanoid(options.robot)
-    bundle = PolicyBundle.load(folder)
+    runner = SequencedRunner.load(folder) if is_sequence(folder) else PolicyRunner(PolicyBundle.load(folder))
+    bundle = runner.bundle
     facts = check_deployment(bundle.manifest, robot)
+    if isinstance(runner, SequencedRunner):
+        check_deployment(runner.standing.bundle.manifest, robot)
     check_command(facts, options.command)
-    runner = PolicyRunner(bundle)
     with open_rig(
         options.bus, robot, lockstep=options.lockstep, hung_up=options.hung_up, faults=options.faults,
         calibration=options.calibration,
@@ -150,13 +156,13 @@ def _drive(options: Deploy, robot: LeggedRobot, bundle: PolicyBundle, runner: Po
     from cadenza.robots.hardware.estop import EStop
     from cadenza.robots.hardware.robot import RobotHardware
 
-    confirmed = threading.Event()
-    if options.yes:
-        confirmed.set()
+    start, let_go = Word(options.yes), Word()
+    real = options.bus not in ("sim", "emulated")
+    loops: list[ControlLoop] = []
     estop = EStop()
     hardware = RobotHardware(rig.port, robot, period_s=runner.period_s, estop=estop)
     with contextlib.ExitStack() as stack:
-        for source in _stops(options, estop, confirmed):
+        for source in _stops(options, estop, (start, let_go), lambda name: any(loop.end(name) for loop in loops)):
             stack.enter_context(source)
         stack.enter_context(hardware)
         telemetry = None
@@ -172,10 +178,12 @@ def _drive(options: Deploy, robot: LeggedRobot, bundle: PolicyBundle, runner: Po
 
             keeper = stack.enter_context(PoseKeeper(rig, options.lockstep, lambda: hardware.lifecycle.value))
         loop = ControlLoop(
-            hardware, runner, telemetry=telemetry, confirmed=confirmed.is_set, at_home=rig.put_down,
+            hardware, runner, telemetry=telemetry, confirmed=start, at_home=rig.put_down,
             command=_array(options.command), punctual=not options.lockstep,
             at_tick=None if keeper is None else keeper.at_tick,
+            let_go=let_go if options.hold_at_end or (real and not options.yes) else None,
         )  # fmt: skip
+        loops.append(loop)
         title = f"{name} on {rig.label}"
         with LiveStatus(out, loop, title):
             rig.hurry(True)
@@ -186,22 +194,46 @@ def _drive(options: Deploy, robot: LeggedRobot, bundle: PolicyBundle, runner: Po
     _tell(report, loop, options)
     write_result(options.json, _figures(options, report, loop, rig))
     if keeper is not None and options.video is not None:
-        from cadenza.scripts.deployed_film import write_film
+        from cadenza.scripts.deployed_film import FilmProgress, write_film
 
         if keeper.failure:
             err.print(f"the film has gaps: {escape(keeper.failure)}")
-        write_film(options.video, keeper.poses, robot, bundle.manifest.env_id, title)
+        with FilmProgress(options.video) as progress:
+            write_film(options.video, keeper.poses, robot, bundle.manifest.env_id, title, progress)
         out.print(f"film: {escape(str(options.video))}")
     return _code(report)
 
 
-def _stops(options: Deploy, estop: Any, confirmed: threading.Event) -> Iterator[Any]:
+class Word:
+    """The operator's Enter. It counts only once it is waited for: one pressed before says nothing.
+
+    Args:
+        given: it need not be waited for.
+    """
+
+    def __init__(self, given: bool = False):
+        self._given, self._asked = given, False
+        self._pressed = threading.Event()
+
+    def __call__(self) -> bool:
+        """Whether it was said; the first call is the question."""
+        if not self._asked:
+            self._asked = True
+            self._pressed.clear()
+        return self._given or self._pressed.is_set()
+
+    def pressed(self) -> None:
+        """Somebody pressed Enter."""
+        self._pressed.set()
+
+
+def _stops(options: Deploy, estop: Any, words: tuple[Word, ...], end: Callable[[str], bool]) -> Iterator[Any]:
     """Everything that may stop the robot, each a context manager."""
     from cadenza.robots.hardware.estop import GamepadStop, KeyboardStop, SignalStop, SocketStop
 
-    yield SignalStop(estop)
+    yield SignalStop(estop, end)
     if sys.stdin.isatty():
-        yield KeyboardStop(estop, on_key=_releasing(confirmed))
+        yield KeyboardStop(estop, on_key=_saying(words))
     if options.stop_socket is not None:
         host, colon, port = options.stop_socket.rpartition(":")
         address: Any = (host, int(port)) if colon and port.isdecimal() else options.stop_socket
@@ -210,10 +242,11 @@ def _stops(options: Deploy, estop: Any, confirmed: threading.Event) -> Iterator[
         yield GamepadStop(estop, options.gamepad)
 
 
-def _releasing(confirmed: threading.Event) -> Callable[[str], None]:
+def _saying(words: tuple[Word, ...]) -> Callable[[str], None]:
     def pressed(key: str) -> None:
         if key in "\r\n":
-            confirmed.set()
+            for word in words:
+                word.pressed()
 
     return pressed
 
@@ -260,6 +293,8 @@ def _tell(report: LoopReport, loop: ControlLoop, options: Deploy) -> None:
     period = loop.period_s
     colour = "green" if report.lifecycle == "inactive" else "red"
     out.print(f"[bold {colour}]{report.lifecycle}[/]: {escape(report.reason or 'done')}")
+    for cause in report.then:
+        out.print(f"  then: {escape(cause)}")
     table = Table()
     for heading in ("", "p50", "p99", "max"):
         table.add_column(heading, justify="left" if not heading else "right")
@@ -270,6 +305,8 @@ def _tell(report: LoopReport, loop: ControlLoop, options: Deploy) -> None:
     table.add_row("bus, ms", *(f"{value:.3f}" for value in loop.bus_ms()))
     if report.active_ticks:
         out.print(table)
+        aside = ", ".join(f"{value:.3f}" for value in loop.aside_ms())
+        out.print(f"bus is reading, limits and writing; after it, temperatures and watchdogs took {aside} ms")
     out.print(
         f"{report.active_ticks} ticks driven ({report.active_ticks * period:.1f} s), {report.missed_ticks} missed; "
         f"{report.odd_ticks} observations unlike training"
@@ -293,7 +330,7 @@ def _figures(options: Deploy, report: LoopReport, loop: ControlLoop, rig: Rig) -
 
     figures: dict[str, Any] = {
         "bundle": options.bundle, "bus": rig.label, "lockstep": options.lockstep, **asdict(report),
-        "bus_ms": loop.bus_ms(),
+        "bus_ms": loop.bus_ms(), "aside_ms": loop.aside_ms(),
     }  # fmt: skip
     if rig.emulator is not None:
         truth = rig.emulator.control.state()

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from cadenza.envs.errors import CadenzaError
+from cadenza.scripts.console import escape, out
 
 if TYPE_CHECKING:
     from cadenza.controllers.rigs import Rig
@@ -100,7 +101,50 @@ class _Scene:
         self.model, self.data, self.unwrapped = model, data, self
 
 
-def write_film(path: Path, poses: list[Pose], robot: LeggedRobot, env_id: str, title: str) -> None:
+class FilmProgress:
+    """A block that shows how many frames are drawn: a bar on a terminal, a line now and then elsewhere.
+
+    Args:
+        path: of the film.
+    """
+
+    def __init__(self, path: Path):
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._name = path.name
+        self._bar = Progress(
+            TextColumn("drawing [bold]{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("frames, left"), TimeRemainingColumn(), console=out, disable=not out.is_terminal,
+        )  # fmt: skip
+        self._task = self._bar.add_task(escape(path.name), total=None)
+        self._said = 0.0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def __call__(self, done: int, total: int) -> None:
+        """So many of so many frames are drawn."""
+        self._bar.update(self._task, completed=done, total=total)
+        share = done / max(total, 1)
+        if not out.is_terminal and (share - self._said >= 0.25 or done == total):
+            self._said = share
+            out.print(f"drawing {escape(self._name)}: {done} of {total} frames")
+
+
+def write_film(
+    path: Path,
+    poses: list[Pose],
+    robot: LeggedRobot,
+    env_id: str,
+    title: str,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
     """Draw the poses as H.264 in simulated time, with time and state written in.
 
     Args:
@@ -109,6 +153,7 @@ def write_film(path: Path, poses: list[Pose], robot: LeggedRobot, env_id: str, t
         robot: drawn alone where its base is fixed.
         env_id: whose scene is drawn otherwise.
         title: of the film.
+        progress: told how many of how many frames are drawn.
 
     Raises:
         CadenzaError: no poses; no graphics; the file cannot be written.
@@ -139,11 +184,12 @@ def write_film(path: Path, poses: list[Pose], robot: LeggedRobot, env_id: str, t
             Camera(scene, width=_WIDTH_PX, height=_HEIGHT_PX) as camera,
             VideoWriter(path, FPS, _WIDTH_PX, _HEIGHT_PX) as film,
         ):
-            for row in np.searchsorted(times, moments, side="right") - 1:
+            for done, row in enumerate(np.searchsorted(times, moments, side="right") - 1, start=1):
                 pose = poses[int(row)]
                 task.data.qpos[:] = pose.qpos
                 mujoco.mj_forward(task.model, task.data)
                 film.write(_labelled(camera.frame(), title, f"{pose.state}  {pose.time_s - times[0]:.1f} s"))
+                progress(done, len(moments))
     finally:
         env.close()
 

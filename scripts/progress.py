@@ -74,6 +74,8 @@ class TrainingProgress:
     def on_evaluation(self, step: int, result: Evaluation, best: bool) -> None:
         velocity = result.forward_velocity_mean
         speed = "" if velocity is None else f", {velocity:.2f} m/s"
+        moved = result.measures.get("displacement_mean_m")
+        speed += "" if moved is None else f", object moved {100 * moved:.1f} cm"
         mark = " [green](best)[/]" if best else ""
         out.print(
             f"step {step:,}: noise-free return {result.return_mean:,.0f} ± {result.return_std:,.0f}, "

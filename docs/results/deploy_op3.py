@@ -26,11 +26,17 @@ import numpy as np
 
 COMMAND = (0.2, 0.0, 0.0)
 SECONDS, DISTURB_S, AFTER_S = 20.0, 5.0, 3.0
+MOST_TRIES = 4
+"""On a machine that is so busy that a run ends before its disturbance."""
 L_KNEE = 14
 SCENARIOS: dict[str, tuple[str, dict[str, Any] | None]] = {
     "undisturbed": ("nothing", None),
     "lost packets": ("2 % of all packets are dropped from 5 s on", {"kind": "drop", "share": 0.02}),
-    "warm knee": ("the left knee is at 76 degC from 5 s on", {"kind": "over_heat", "device": L_KNEE, "amount": 76.0}),
+    "warm knee": ("the left knee is at 62 degC from 5 s on", {"kind": "over_heat", "device": L_KNEE, "amount": 62.0}),
+    "too warm knee": (
+        "the left knee is at 76 degC from 5 s on",
+        {"kind": "over_heat", "device": L_KNEE, "amount": 76.0},
+    ),
     "hot knee": ("the left knee is at 85 degC from 5 s on", {"kind": "over_heat", "device": L_KNEE, "amount": 85.0}),
     "mute knee": ("the left knee does not answer from 5 s on", {"kind": "mute", "device": L_KNEE}),
     "host killed": ("SIGKILL of the host at 5 s", None),
@@ -45,7 +51,7 @@ def host(port: str, socket: str, bundle: str, log: str) -> None:
     from cadenza.controllers.bundle import PolicyBundle
     from cadenza.controllers.loop import ControlLoop
     from cadenza.controllers.policy_runner import PolicyRunner
-    from cadenza.controllers.rigs import DRIVING_MARGIN_S, SETUP_MARGIN_S, wired
+    from cadenza.controllers.rigs import SETUP_MARGIN_S, wired
     from cadenza.controllers.shipped import locate
     from cadenza.controllers.telemetry import Telemetry
     from cadenza.robots import load_humanoid
@@ -90,16 +96,23 @@ def host(port: str, socket: str, bundle: str, log: str) -> None:
             punctual=True,
             at_tick=tell,
         )
-        serial = rig.port.buses[0].port.serial  # type: ignore[attr-defined]
-        serial.margin_s = DRIVING_MARGIN_S
+        rig.hurry(True)
         report = loop.run(SECONDS)
-        serial.margin_s = SETUP_MARGIN_S
+        rig.hurry(False)
         counters = rig.port.buses[0].counters  # type: ignore[attr-defined]
-        bus = loop.bus_ms()
-    print(json.dumps({**asdict(report), "bus_ms": bus, "counters": asdict(counters)}))
+        more = {"bus_ms": loop.bus_ms(), "aside_ms": loop.aside_ms(), "counters": asdict(counters)}
+        events = [{"at_s": at_s, "level": level, "text": text} for at_s, level, text in loop.events]
+    print(json.dumps({**asdict(report), **more, "events": events}))
 
 
 # ------------------------------------------------------------------ who looks and disturbs
+
+
+def punctual(on: bool = True) -> None:
+    """Who looks must not be held up by other programs of the machine, nor hold up host and emulator."""
+    with contextlib.suppress(OSError):
+        kind, priority = (os.SCHED_FIFO, 10) if on else (os.SCHED_OTHER, 0)
+        os.sched_setscheduler(0, kind | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
 
 
 class Watch(threading.Thread):
@@ -112,13 +125,14 @@ class Watch(threading.Thread):
     def run(self) -> None:
         from cadenza.robots.hardware.emulators.control import EmulatorControl
 
+        punctual()
         control = EmulatorControl(self.socket)
         while not self.over.wait(0.05):
             self.samples.append(control.state())
 
 
-def scenario(name: str, bundle: str, folder: Path) -> dict[str, Any]:
-    """Run one and tell what happened."""
+def scenario(name: str, bundle: str, folder: Path) -> dict[str, Any] | None:
+    """Run one and tell what happened; None where the safety layer ended it before anything was disturbed."""
     from cadenza.controllers.rigs import as_punctual_as_a_motor
     from cadenza.robots.hardware.emulators.launch import Order, spawn
 
@@ -139,12 +153,19 @@ def scenario(name: str, bundle: str, folder: Path) -> dict[str, Any]:
         watch = Watch(str(emulator.control.path))
         watch.start()
         assert process.stdout is not None
+        began = None
         for line in process.stdout:
             if line.strip() == "active":
+                began = emulator.control.state()
                 break
-        began = emulator.control.state()
-        time.sleep(DISTURB_S)
+        time.sleep(DISTURB_S if began is not None else 0.0)
         disturbed = emulator.control.state()
+        if began is None or process.poll() is not None or not any(m["torque_enabled"] for m in disturbed["motors"]):
+            process.kill()
+            process.communicate()
+            watch.over.set()
+            watch.join()
+            return None
         if fault is not None:
             fields = {key: value for key, value in fault.items() if key != "kind"}
             emulator.control.fault(fault["kind"], **fields)
@@ -185,13 +206,24 @@ def told_by_the_shafts(
         "driven_s": float(times[last] - began_s),
         "walked_m": float(np.linalg.norm(place[last] - place[first])),
         "least_upright_while_driven": float(upright[driven].min()),
+        "upright_with_the_last_torque": float(upright[last]),
         "upright_at_the_end": float(upright[-1]),
+        "stood_still_after_s": stood_still(times, place, disturbed_s),
         "hottest_c": float(heat.max()),
         "watchdog_tripped_after_s": float(times[stopped][0] - disturbed_s) if stopped.any() else None,
         "torque_off_after_s": float(times[off][0] - disturbed_s) if off.any() else None,
         "largest_turn_in_50_ms_rad": float(np.abs(np.diff(angles[driven], axis=0)).max()),
         "poses": {"time_s": times.tolist(), "base": [s["base_pose"] for s in samples], "angles": angles.tolist()},
     }
+
+
+def stood_still(times: np.ndarray, place: np.ndarray, since_s: float) -> float | None:  # type: ignore[type-arg]
+    """When the base moved no farther than 1 cm within the next second; simulated seconds from ``since_s``."""
+    for row in np.flatnonzero(times >= since_s).tolist():
+        ahead = (times >= times[row]) & (times <= times[row] + 1.0)
+        if times[-1] >= times[row] + 1.0 and np.linalg.norm(place[ahead] - place[row], axis=1).max() < 0.01:
+            return float(times[row] - since_s)
+    return None
 
 
 def strip(poses: dict[str, Any], path: Path, count: int = 8) -> None:
@@ -238,7 +270,19 @@ def main() -> None:
     options.logs.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {"command": "python docs/results/deploy_op3.py", "walk_command": list(COMMAND)}
     for name in SCENARIOS:
-        result = scenario(name, options.bundle, options.logs)
+        load = os.getloadavg()
+        punctual()
+        result: dict[str, Any] | None = None
+        tries = 0
+        while result is None and tries < MOST_TRIES:
+            tries += 1
+            result = scenario(name, options.bundle, options.logs)
+        punctual(False)
+        if result is None:
+            raise SystemExit(
+                f"{name}: in {tries} tries the robot never drove for {DISTURB_S:g} s; is this machine busy?"
+            )
+        result = {"load_average_before": load, "tries": tries, **result}
         poses = result.pop("poses")
         if name == "undisturbed":
             strip(poses, options.logs / "deploy-op3.jpg")

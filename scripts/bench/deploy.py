@@ -23,7 +23,8 @@ class Deploy:
 
     20 Dynamixels of an OP3 at 50 Hz with a policy, through dynamixel-sdk and a pseudo-terminal that takes as long as a
     2 Mbit/s wire; then 7 Damiao drives at 200 Hz through python-can, without a policy. The robot hangs in the air.
-    Other programs on the same cores show in the tails.
+    Other programs on the same cores show in the tails. Bus: reading, limits, writing; aside: what is asked after that,
+    temperatures, supply and watchdogs of some servos.
     """
 
     bundle: str = "op3-walk"
@@ -83,9 +84,11 @@ def measure_servos(runner: PolicyRunner, seconds: float) -> Record:
     if report.lifecycle != "inactive":
         out.print(f"  [yellow]stopped by the safety layer after {report.active_ticks} ticks: {report.reason}[/]")
     bus, policy, period = loop.bus_ms(), report.timings_ms["policy_ms"], report.timings_ms["period_ms"]
+    aside = loop.aside_ms()
     return {
         "bundle": str(runner.bundle.path.name),
         "bus_ms_p50": round(bus[0], 4), "bus_ms_p99": round(bus[1], 4), "bus_ms_max": round(bus[2], 4),
+        "aside_ms_p50": round(aside[0], 4), "aside_ms_p99": round(aside[1], 4), "aside_ms_max": round(aside[2], 4),
         "policy_us_p50": round(1e3 * policy[0], 1), "policy_us_p99": round(1e3 * policy[1], 1),
         "policy_us_max": round(1e3 * policy[2], 1),
         "period_ms_p50": round(period[0], 4), "period_ms_p99": round(period[1], 4),
@@ -187,7 +190,8 @@ def _tell(title: str, record: dict[str, Any]) -> None:
 
     out.print(f"[bold]deploy[/] {title}: {record['ticks']} ticks, {record['missed_ticks']} missed")
     out.print(f"  {'':10}{'p50':>10}{'p99':>10}{'max':>10}")
-    for key, label in (("bus_ms", "bus, ms"), ("policy_us", "policy, us"), ("period_ms", "period, ms")):
+    labels = {"bus_ms": "bus, ms", "aside_ms": "aside, ms", "policy_us": "policy, us", "period_ms": "period, ms"}
+    for key, label in labels.items():
         if f"{key}_p50" in record:
             values = (record[f"{key}_{name}"] for name in ("p50", "p99", "max"))
             out.print(f"  {label:10}" + "".join(f"{value:10.2f}" for value in values))

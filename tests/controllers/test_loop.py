@@ -167,6 +167,143 @@ def test_ctrl_c_once_stops_under_control_twice_at_once(
     assert not hardware.powered
 
 
+def walking(make: Any, small_bundle: Any, **settings: Any) -> tuple[RobotHardware, PolicyRunner]:
+    return make(**settings), PolicyRunner(PolicyBundle.load(small_bundle("walk")))
+
+
+def test_a_run_ends_at_home_after_the_policy_was_told_to_stand(make: Any, small_bundle: Any) -> None:
+    hardware, walk = walking(make, small_bundle)
+    policy, rows = hardware.policy, []
+
+    def note(state: Any, applied: Any) -> None:
+        asked = loop._asked.copy() if hardware.lifecycle.value == "active" else None
+        rows.append((hardware.lifecycle.value, asked, state.joints.q.copy(), hardware.ending))
+
+    loop = ControlLoop(hardware, walk, command=np.array([0.1, 0.0, 0.0]), at_tick=note)
+    report = loop.run(0.4)
+    assert (report.lifecycle, report.reason, report.then) == ("inactive", "the time is over", ())
+    assert report.active_ticks == 20
+    ending = [asked for state, asked, _, ends in rows if ends]
+    assert len(ending) == round(policy.stand_s / 0.02)
+    assert not np.any(ending), "told to stand still"
+    stopping = [q for state, _, q, _ in rows if state == "stopping"]
+    assert len(stopping) >= (policy.ramp_s + policy.home_s + policy.rest_s) / 0.02 - 1
+    np.testing.assert_allclose(stopping[-1], walk.home, atol=0.1)
+    assert not hardware.powered
+
+
+def test_an_orderly_end_gives_way_to_every_other_stop(make: Any, small_bundle: Any) -> None:
+    for trip, state in (
+        (lambda h: h.emergency_stop.trip(1, "the red one"), "estopped"),
+        (lambda h: h._port.faults.mute.add("r_knee"), "fault"),
+        (lambda h: h.emergency_stop.trip(0, "the red one"), "estopped"),
+    ):
+        for after in (5, 110):  # while it comes to a stand, and on the way home
+            hardware, walk = walking(make, small_bundle)
+            count = 0
+
+            def tick(state: Any, applied: Any, hardware: Any = hardware, after: int = after, trip: Any = trip) -> None:
+                nonlocal count
+                count += hardware.ending or hardware.lifecycle.value == "stopping"
+                if count == after:
+                    trip(hardware)
+
+            report = ControlLoop(hardware, walk, command=np.array([0.1, 0.0, 0.0]), at_tick=tick).run(0.2)
+            assert report.lifecycle == state
+            assert report.reason == "the time is over"
+            assert len(report.then) == 1
+            assert not hardware.powered
+            # Stopped where it is, not led home first: 5 or 110 ticks, four that are coasted, and 1 s at most.
+            assert count <= after + 4 + 55
+
+
+@pytest.mark.parametrize("name", ["Ctrl-C", "SIGTERM"])
+def test_a_signal_ends_a_run_in_good_order(make: Any, small_bundle: Any, name: str) -> None:
+    hardware, walk = walking(make, small_bundle)
+    ended: list[bool] = []
+    ticks = Ticks(hardware, 10, lambda: ended.append(loop.end(name)))
+    loop = ControlLoop(hardware, walk, command=np.array([0.1, 0.0, 0.0]), at_tick=ticks)
+    assert not loop.end(name), "nothing drives yet"
+    report = loop.run(None)
+    assert ended == [True]
+    assert (report.lifecycle, report.reason, report.interrupted) == ("inactive", name, True)
+    assert report.active_ticks == 10
+
+
+def test_it_holds_at_home_until_it_is_let_go(make: Any, runner: PolicyRunner) -> None:
+    hardware = make()
+    asked: list[bool] = []
+
+    def word() -> bool:
+        asked.append(loop.health().resting)
+        return len(asked) > 60
+
+    loop = ControlLoop(hardware, runner, let_go=word)
+    report = loop.run(0.2)
+    assert asked == [True] * 61
+    assert (report.lifecycle, report.reason) == ("inactive", "the time is over")
+    assert not hardware.powered
+    with pytest.raises(RefusedError, match="does not rest"):
+        hardware.let_go()
+
+
+def test_a_warm_motor_makes_the_policy_stand_until_it_has_cooled(make: Any, small_bundle: Any) -> None:
+    hardware, walk = walking(make, small_bundle)
+    row, temperature, asked = ROBOT.joint_names.index("l_knee"), [25.0], []
+    read = hardware._port.read
+
+    def warmed() -> Any:
+        state = read()
+        state.joints.temperature[row] = temperature[0]
+        return state
+
+    hardware._port.read = warmed
+
+    def tick(state: Any, applied: Any) -> None:
+        if hardware.lifecycle.value == "active":
+            asked.append(bool(loop._asked.any()))
+            temperature[0] = {10: 61.0, 20: 58.0, 30: 56.0}.get(len(asked), temperature[0])
+
+    loop = ControlLoop(hardware, walk, command=np.array([0.1, 0.0, 0.0]), at_tick=tick)
+    report = loop.run(0.8)
+    assert report.lifecycle == "inactive"
+    # Warm from 60 on, and until it is 3 K colder than that.
+    assert asked[2:10] == [True] * 8
+    assert asked[11:30] == [False] * 19
+    assert asked[31:39] == [True] * 8
+    told = [text for _, level, text in loop.events if level == "warning" and "policy" in text]
+    assert told == ["l_knee warm: up to 61 degC; the policy is told to stand", "motors have cooled; the policy goes on"]
+
+
+def test_heat_ends_a_run_in_good_order_and_the_first_cause_is_kept(make: Any, small_bundle: Any) -> None:
+    hardware, walk = walking(make, small_bundle)
+    row, read, since = ROBOT.joint_names.index("l_knee"), hardware._port.read, []
+
+    def hot() -> Any:
+        state = read()
+        if len(since) > 5:
+            state.joints.temperature[row] = 76.0
+        if len(since) > 40:  # and while it still comes to a stand, it falls
+            assert state.imu is not None
+            state.imu.gravity[:] = (0.0, 1.0, 0.0)
+        return state
+
+    hardware._port.read = hot
+
+    def tick(state: Any, applied: Any) -> None:
+        if hardware.lifecycle.value == "active":
+            since.append(bool(loop._asked.any()))
+
+    loop = ControlLoop(hardware, walk, command=np.array([0.1, 0.0, 0.0]), at_tick=tick)
+    report = loop.run(5.0)
+    assert report.lifecycle == "fault"
+    assert report.reason.startswith("l_knee too hot: up to 76 degC")
+    assert len(report.then) == 1
+    assert report.then[0].startswith("the robot falls")
+    assert report.fell
+    assert not any(since[10:])
+
+
 def test_a_stop_from_another_thread_takes_effect_in_the_next_tick(make: Any, runner: PolicyRunner) -> None:
     hardware = make()
 

@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +27,7 @@ from cadenza.controllers.rigs import SIM, emulator_kind, open_rig
 from cadenza.robots import load_humanoid
 from cadenza.robots.hardware.errors import HardwareError, RefusedError
 from cadenza.robots.hardware.robot import RobotHardware
+from cadenza.robots.hardware.stopping import stop_policy
 from cadenza.scripts import deploy
 from cadenza.scripts.main import COMMANDS, run
 
@@ -59,14 +59,17 @@ def test_a_policy_drives_a_simulation_and_leaves_a_log(
     assert (record["active_ticks"], record["missed_ticks"], record["lifecycle"]) == (20, 0, "inactive")
     found = read_log(log)
     assert found.complete
-    assert found.state.count("active") == 21  # and the tick in which the stop begins
+    stand = round(stop_policy(ROBOT).stand_s / 0.02)
+    assert found.state.count("active") == pytest.approx(20 + stand, abs=1)
     assert found.joint_names == ROBOT.joint_names
     manifest = json.loads((small_bundle("walk") / "manifest.json").read_text())
     assert found.metadata["bundle_sha256"] == manifest["sha256"]["policy.onnx"]
     assert found.metadata["deployment_sha256"] == manifest["deployment"]["sha256"]
     assert {"git_commit", "versions", "calibration", "robot", "bus"} <= set(found.metadata)
     driven = np.array([state == "active" for state in found.state])
-    np.testing.assert_allclose(found.command[driven][1:], np.tile([0.1, 0.0, 0.0], (20, 1)))
+    told = found.command[driven][:, 0]
+    np.testing.assert_allclose(told[2:20], 0.1)
+    np.testing.assert_allclose(told[22:], 0.0, err_msg="in the end it is told to stand")
 
 
 @pytest.mark.parametrize(
@@ -122,6 +125,9 @@ def test_a_run_is_filmed(small_bundle: Any, tmp_path: Path, capsys: pytest.Captu
     info = video_info(film)
     assert (info["codec"], info["size"]) == ("h264", (640, 480))
     assert info["duration"] > 3.0  # the way home is in it
+    shown = capsys.readouterr().out
+    frames = int(re.search(r"drawing run.mp4: (\d+) of \1 frames", shown)[1])  # type: ignore[index]
+    assert frames == pytest.approx(25 * info["duration"], abs=2)
     for more, said in ((["--bus", "dynamixel:/dev/null"], "Film it with a camera"), ([], "writes an .mp4")):
         path = film if more else tmp_path / "run.gif"
         assert run(["deploy", str(small_bundle("stand")), "--yes", "--video", str(path), *more]) == 1
@@ -166,13 +172,33 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
         assert words in shown
 
 
-def test_keys_release_and_nothing_else_does() -> None:
-    event = threading.Event()
-    pressed = deploy._releasing(event)
-    pressed("x")
-    assert not event.is_set()
-    pressed("\n")
-    assert event.is_set()
+def test_enter_is_a_word_once_it_is_waited_for() -> None:
+    word, given = deploy.Word(), deploy.Word(given=True)
+    press = deploy._saying((word, given))
+    press("\n")
+    assert not word(), "pressed before the question"
+    press("x")
+    assert not word()
+    press("\r")
+    assert word()
+    assert given()
+
+
+def test_a_robot_is_held_at_the_end_until_somebody_says_so(
+    small_bundle: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+
+    class Late(deploy.Word):
+        def __call__(self) -> bool:
+            asked.append(None)
+            return self._given or len(asked) > 200
+
+    monkeypatch.setattr(deploy, "Word", Late)
+    assert run(["deploy", str(small_bundle("stand")), *SHORT, "--hung-up", "--hold-at-end"]) == 0
+    shown = capsys.readouterr().out
+    assert "held with power until somebody says so" in shown
+    assert len(asked) > 200
 
 
 def child(*arguments: str) -> subprocess.Popen[str]:
@@ -217,7 +243,7 @@ def test_a_running_policy_can_be_stopped_from_outside(small_bundle: Any, tmp_pat
         process.wait()
     assert code == (deploy.INTERRUPTED if stop == "once" else deploy.STOPPED_BY_SAFETY), shown
     assert "active -> stopping" in shown
-    assert "stopping -> estopped" in shown
+    assert ("stopping -> inactive" if stop == "once" else "stopping -> estopped") in shown
 
 
 # ---------------------------------------------------------------------- parity
