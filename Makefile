@@ -45,15 +45,16 @@ demo: setup
 # Two processes: in a single one scipy's k-d tree (the curriculum) crashed once after all of the agents' tests.
 test: robots
 ifeq ($(strip $(ARGS)),)
-	$(BIN)/python -m pytest tests/agents tests/controllers
-	$(BIN)/python -m pytest --ignore tests/agents --ignore tests/controllers
+	$(BIN)/python -m pytest tests/agents tests/controllers tests/acceptance
+	$(BIN)/python -m pytest --ignore tests/agents --ignore tests/controllers --ignore tests/acceptance
 else
 	$(BIN)/python -m pytest $(ARGS)
 endif
 
 # The long form of the twelve promises of the hardware layer (docs/hardware-tests.md), and of everything below them.
 test-hardware: robots
-	$(BIN)/python -m pytest -m "" tests/robots/hardware tests/controllers tests/scripts/test_deploy.py $(ARGS)
+	$(BIN)/python -m pytest -m "" tests/acceptance tests/robots/hardware tests/controllers \
+		$(foreach name,deploy emulate motors calibrate sysid log bench_deploy,tests/scripts/test_$(name).py) $(ARGS)
 
 # -m "" lifts the default `-m "not slow"` of pyproject.toml.
 test-long: robots

@@ -10,11 +10,13 @@ from typing import Annotated
 import tyro
 
 from cadenza.envs.errors import CadenzaError
+from cadenza.scripts.bench.critics import Critics, measure_critics
 from cadenza.scripts.bench.deploy import Deploy, measure_deploy
 from cadenza.scripts.bench.env import Env, measure_envs
 from cadenza.scripts.bench.growth import Growth, measure_growth
 from cadenza.scripts.bench.loop import Loop, measure_loop
 from cadenza.scripts.bench.replay import Replay, measure_replay
+from cadenza.scripts.bench.skills import Skills, run_skills
 from cadenza.scripts.bench.timing import Record, load_average
 from cadenza.scripts.bench.update import Update, measure_update
 from cadenza.scripts.bench.wallclock import Wallclock, run_wallclock
@@ -42,6 +44,8 @@ class Bench:
     cadenza bench replay --capacity 10000 1000000
     cadenza bench growth --plot growth.png
     cadenza bench wallclock --minutes 20 --seeds 3
+    cadenza bench skills --presets slim lsd --steps 1000000
+    cadenza bench critics cadenza/PandaPlay-v0 --seeds 0 1 2
     cadenza bench deploy --seconds 60
 
     `cadenza bench update --help` explains one. Other programs on the same cores slow everything down; the load average
@@ -57,6 +61,8 @@ class Bench:
         | Annotated[Growth, tyro.conf.subcommand("growth")]
         | Annotated[Wallclock, tyro.conf.subcommand("wallclock")]
         | Annotated[Deploy, tyro.conf.subcommand("deploy")]
+        | Annotated[Critics, tyro.conf.subcommand("critics")]
+        | Annotated[Skills, tyro.conf.subcommand("skills")]
     ) = field(default_factory=Overview)
     """what to measure"""
 
@@ -68,6 +74,9 @@ def main(arguments: list[str]) -> int:
     ).what
     if isinstance(what, Wallclock):
         run_wallclock(what, shlex.join(["cadenza", "bench", *arguments]))
+        return 0
+    if isinstance(what, Skills):
+        run_skills(what, shlex.join(["cadenza", "bench", *arguments]))
         return 0
     from cadenza.agents.runs.settings import provenance
 
@@ -85,6 +94,8 @@ def main(arguments: list[str]) -> int:
         record |= measure_growth(what)
     elif isinstance(what, Deploy):
         record |= measure_deploy(what)
+    elif isinstance(what, Critics):
+        record |= measure_critics(what)
     else:
         record["update"] = measure_update(Update(repeats=12), table=False)
         record["env"] = measure_envs(Env(("cadenza/Humanoid-v0", "cadenza/HumanoidPaper-v0"), steps=300, repeats=5))
@@ -93,7 +104,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _check(what: Overview | Update | Loop | Env | Replay | Growth | Deploy) -> None:
+def _check(what: Overview | Update | Loop | Env | Replay | Growth | Deploy | Critics) -> None:
     for name in ("batch", "threads", "repeats", "steps", "stored", "obs", "actions", "largest", "n_envs", "copies"):
         value = getattr(what, name, None)
         if isinstance(what, Env) and name == "threads":
