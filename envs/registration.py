@@ -12,10 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from cadenza.envs.cable.settings import episode_steps
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.legged.tasks import TASKS
 from cadenza.envs.names import UnknownNameError, unknown_name
-from cadenza.robots import humanoid_names, load_humanoid
+from cadenza.envs.tabletop.tasks import ARMS, EPISODE_STEPS
+from cadenza.envs.tabletop.tasks import TASKS as TABLE_TASKS
+from cadenza.robots import humanoid_names, load_arm, load_humanoid
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     import gymnasium as gym
     from stable_baselines3.common.vec_env import VecEnv
 
+    from cadenza.robots.arm_description import ArmRobot
     from cadenza.robots.description import LeggedRobot
 
 
@@ -32,10 +36,20 @@ def legged_ids() -> dict[str, tuple[LeggedRobot, str]]:
     return {f"cadenza/{robot.prefix}{TASKS[task].label}-v0": (robot, task) for robot in robots for task in TASKS}
 
 
+def table_ids() -> dict[str, tuple[ArmRobot, str]]:
+    """Every arm at every task: id -> arm and name of the task."""
+    arms = [load_arm(name) for name in ARMS]
+    return {f"cadenza/{arm.prefix}{TABLE_TASKS[task].label}-v0": (arm, task) for arm in arms for task in TABLE_TASKS}
+
+
+CABLE_ROUTING = "cadenza/CableRouting-v0"
+
 ENVIRONMENTS: dict[str, str] = {
     "cadenza/Humanoid-v0": "Gymnasium's Humanoid-v5 with actions in [-1, 1] scaled to the motors' range",
     "cadenza/HumanoidPaper-v0": "Humanoid-v4 as Symphony's paper drives it: actions in [-1, 1] clamped by the motors",
     **{env_id: f"{robot.title} {TASKS[task].summary}" for env_id, (robot, task) in legged_ids().items()},
+    **{env_id: f"{arm.title} {TABLE_TASKS[task].summary}" for env_id, (arm, task) in table_ids().items()},
+    CABLE_ROUTING: "Franka Emika Panda lays a cable into one, two or three clips; state or cameras",
 }
 """Our environments: id -> one-line summary."""
 
@@ -47,6 +61,11 @@ _ENTRY_POINTS = {
 }
 
 
+def cable_steps(settings: Mapping[str, Any]) -> int:
+    """Length of an episode of cable routing, in control steps."""
+    return episode_steps(int(settings.get("clips", 1)))
+
+
 def register_environments() -> None:
     """Tell Gymnasium about :data:`ENVIRONMENTS`; calling it again changes nothing."""
     from gymnasium.envs.registration import register, registry
@@ -54,6 +73,9 @@ def register_environments() -> None:
     for env_id, entry_point in _ENTRY_POINTS.items():
         if env_id not in registry:
             register(env_id, entry_point=entry_point, max_episode_steps=MAX_EPISODE_STEPS)
+    if CABLE_ROUTING not in registry:
+        entry_point = "cadenza.envs.cable.cable_routing:CableRouting"
+        register(CABLE_ROUTING, entry_point=entry_point, max_episode_steps=cable_steps({}))
     for env_id, (robot, task) in legged_ids().items():
         if env_id not in registry:
             register(
@@ -61,6 +83,14 @@ def register_environments() -> None:
                 entry_point="cadenza.envs.legged.single:LeggedEnv",
                 max_episode_steps=legged_steps(task, {}),
                 kwargs={"robot": robot.name, "task": task},
+            )
+    for env_id, (arm, task) in table_ids().items():
+        if env_id not in registry:
+            register(
+                env_id,
+                entry_point=f"cadenza.envs.tabletop.single:{'TableEnv' if task == 'play' else 'GoalTableEnv'}",
+                max_episode_steps=EPISODE_STEPS,
+                kwargs={"arm": arm.name, "task": task},
             )
 
 
@@ -71,7 +101,7 @@ def legged_steps(task: str, settings: Mapping[str, Any]) -> int:
 
 
 def make_vec_env(env_id: str, n: int, *, dump_path: Path | None = None, **kwargs: Any) -> VecEnv | None:
-    """n copies of one of our legged tasks, stepped together on MuJoCo's batch; None for any other id.
+    """n copies of one of our legged or table-top tasks, stepped together on MuJoCo's batch; None for any other id.
 
     Args:
         env_id: e.g. ``cadenza/OP3Walk-v0``.
@@ -79,6 +109,11 @@ def make_vec_env(env_id: str, n: int, *, dump_path: Path | None = None, **kwargs
         dump_path: gets the last states before numbers are no longer finite.
         kwargs: settings of the task, as for :func:`make_env`.
     """
+    if env_id in (tables := table_ids()):
+        from cadenza.envs.tabletop.vectorized import TableVecEnv
+
+        arm, task = tables[env_id]
+        return TableVecEnv(arm.name, task, n, env_id=env_id, dump_path=dump_path, **kwargs)
     if env_id not in (found := legged_ids()):
         return None
     from cadenza.envs.legged.vectorized import LeggedVecEnv
@@ -107,10 +142,19 @@ def make_env(env_id: str, *, render_mode: str | None = None, pictures: bool = Tr
     try:
         if render_mode is not None:  # else left out: an environment that cannot render need not know the argument
             kwargs["render_mode"] = render_mode
+        if env_id == CABLE_ROUTING:
+            if kwargs.get("clips") in (2, 3):  # anything but 1, 2 and 3 is the environment's to refuse
+                kwargs.setdefault("max_episode_steps", cable_steps(kwargs))
+            if not pictures:
+                kwargs.setdefault("visuals", kwargs.get("observe") == "camera")
         if env_id in (legged := legged_ids()):
             kwargs.setdefault("max_episode_steps", legged_steps(legged[env_id][1], kwargs))
             if not pictures:
                 kwargs.setdefault("visuals", False)
+        elif env_id in table_ids():
+            kwargs.setdefault("max_episode_steps", int(kwargs.get("episode_steps", EPISODE_STEPS)))
+            if not pictures:
+                kwargs.setdefault("visuals", bool(kwargs.get("camera")))
         return gym.make(env_id, **kwargs)
     except (gym.error.UnregisteredEnv, gym.error.DeprecatedEnv) as error:
         raise _unknown(env_id) from error

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from cadenza.envs.errors import CadenzaError
+from cadenza.scripts.commanded import commanded
 from cadenza.scripts.console import escape, out, write_result
 from cadenza.scripts.parse import parse, settings_from
 
@@ -43,6 +44,8 @@ class Evaluate:
     """another environment than the one trained on (same spaces)"""
     env_set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
     """settings of the environment, e.g. --env-set terrain=rough "command=(0.2, 0, 0)\""""
+    command: tuple[float, float, float] | None = None
+    """one velocity command for ever, for Walk and Run: forward and left, m/s, and turning to the left, rad/s"""
     randomised: bool = False
     """with domain randomisation and pushes (legged robots)"""
     stress: bool = False
@@ -61,7 +64,7 @@ def main(arguments: list[str]) -> int:
     from rich.progress import Progress
 
     from cadenza.agents.runs.evaluation import evaluate
-    from cadenza.agents.runs.policies import act_on, check_fits, open_policy
+    from cadenza.agents.runs.policies import act_on, check_fits, open_policy, staged
     from cadenza.agents.runs.settings import provenance
     from cadenza.envs.registration import make_env
 
@@ -71,12 +74,14 @@ def main(arguments: list[str]) -> int:
     policy = open_policy(options.source, options.which)
     env_id = options.env or policy.env_id
     kwargs = {**({} if options.env else policy.env_kwargs), **settings_from(options.env_set)}
+    kwargs = commanded(env_id, kwargs, options.command)
     if options.stress:
         return _stress(options, dataclasses.replace(policy, env_id=env_id, env_kwargs=kwargs))
     if options.randomised:
         kwargs["randomised"] = True
     env = make_env(env_id, **kwargs)
     check_fits(policy, env, env_id)
+    env = staged(policy.model, env)
     began = time.perf_counter()
     with Progress(console=out, transient=True, disable=not out.is_terminal) as bar:
         task = bar.add_task("playing", total=options.episodes)
@@ -111,6 +116,7 @@ def _command(options: Evaluate) -> str:
     words += [f"--env {options.env}"] if options.env else []
     words += ["--which last"] if options.which == "last" else []
     words += ["--env-set", *(shlex.quote(pair) for pair in options.env_set)] if options.env_set else []
+    words += ["--command", *(f"{value:g}" for value in options.command)] if options.command is not None else []
     words += ["--randomised"] if options.randomised else []
     words += ["--stress"] if options.stress else []
     return " ".join(words)

@@ -14,7 +14,7 @@ from cadenza.scripts.parse import parse
 
 @dataclass(frozen=True)
 class List:
-    """Show environments, agents, Symphony's presets, robots and the trained policies that ship, or one of these.
+    """Show environments, agents, presets, robots and the trained policies that ship, or one of these.
 
     cadenza list
     cadenza list presets
@@ -67,6 +67,11 @@ def _presets() -> None:
     settings = {f.name: "" for f in fields(SymphonyConfig) if f.name != "summary"}
     out.print("[bold]Settings[/] (--set NAME=VALUE)")
     out.print("  " + ", ".join(settings) + "\n")
+    from cadenza.agents.slim.presets import SUMMARIES, SlimConfig
+
+    _section("Presets of slim (train slim ENV --preset NAME)", SUMMARIES)
+    out.print("[bold]Settings[/] (--set NAME=VALUE)")
+    out.print("  " + ", ".join(f.name for f in fields(SlimConfig)) + "\n")
 
 
 def _robots() -> None:

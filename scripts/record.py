@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from cadenza.envs.errors import CadenzaError
+from cadenza.scripts.commanded import commanded
 from cadenza.scripts.console import escape, out
-from cadenza.scripts.parse import parse
+from cadenza.scripts.parse import parse, settings_from
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,10 @@ class Record:
     cadenza record runs/first --out first.mp4
     cadenza record bundle --quality nice --width 960 --height 720
     cadenza record walker --steps 400 --gif
+    cadenza record runs/play --out skills.mp4
     cadenza record --env cadenza/Humanoid-v0 --policy random
+
+    Of a run of slim nine skills are filmed in a grid, each half as wide and high (`cadenza skills record` shows more).
     """
 
     source: Annotated[Path | None, tyro.conf.Positional] = None
@@ -33,6 +37,10 @@ class Record:
     """what acts where there is no run"""
     which: Literal["best", "last"] = "best"
     """of a run: the policy of the best evaluation, or of the last checkpoint"""
+    env_set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
+    """settings of the environment, e.g. --env-set terrain=rough "conditions={'push': 2.0}\""""
+    command: tuple[float, float, float] | None = None
+    """one velocity command for ever, for Walk and Run: forward and left, m/s, and turning to the left, rad/s"""
     episodes: int = 1
     """how many, one after the other"""
     steps: int = 1000
@@ -73,8 +81,15 @@ def main(arguments: list[str]) -> int:
     ensure_gl_backend()  # before anything imports MuJoCo
     from cadenza.envs.rendering.filming import FilmInterruptedError, film
 
-    env, act, title = _cast(options)
     destination = options.out or _default_destination(options.source)
+    if options.source is not None and _has_skills(options.source):
+        from cadenza.scripts.skills import film_skills
+
+        return film_skills(
+            options.source, destination, steps=options.steps, seed=options.seed, width=options.width // 2,
+            height=options.height // 2, camera=options.camera, quality=options.quality, gif=options.gif,
+        )  # fmt: skip
+    env, act, title = _cast(options)
     from rich.progress import Progress
 
     with Progress(console=out, disable=not out.is_terminal) as bar:
@@ -116,6 +131,13 @@ def _default_destination(source: Path | None) -> Path:
     return Path(f"{path.name}.mp4") if ships else path / "rollout.mp4"
 
 
+def _has_skills(source: Path) -> bool:
+    """Whether this is a run of an agent with skills, of which a film shows several at once."""
+    from cadenza.agents.runs.settings import CONFIG, RunFolder
+
+    return (source / CONFIG).is_file() and RunFolder(source).read_settings().agent == "slim"
+
+
 def _cast(options: Record) -> tuple[Any, Any, str]:
     """Environment, policy and title."""
     if options.source is not None:
@@ -127,10 +149,11 @@ def _cast(options: Record) -> tuple[Any, Any, str]:
         from cadenza.agents.runs.policies import act_on, open_policy
 
         opened = open_policy(options.source, options.which)
-        env = _stage(opened.env_id, opened.env_kwargs)
+        kwargs = {**opened.env_kwargs, **settings_from(options.env_set)}
+        env = stage(opened.env_id, commanded(opened.env_id, kwargs, options.command))
         return env, act_on(opened, env), opened.label
     assert options.env is not None
-    env = _stage(options.env, {})
+    env = stage(options.env, commanded(options.env, settings_from(options.env_set), options.command))
     policy = options.policy or "random"
     env.action_space.seed(options.seed)
     if policy == "random":
@@ -138,7 +161,7 @@ def _cast(options: Record) -> tuple[Any, Any, str]:
     return env, lambda _: 0 * env.action_space.sample(), "zero actions"
 
 
-def _stage(env_id: str, env_kwargs: dict[str, Any]) -> Any:
+def stage(env_id: str, env_kwargs: dict[str, Any]) -> Any:
     """The environment; one that is not MuJoCo's draws itself and must be told so when it is made."""
     from cadenza.envs.registration import make_env
 

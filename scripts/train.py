@@ -23,15 +23,16 @@ class Train:
 
     cadenza train symphony cadenza/Humanoid-v0 --preset cpu --steps 100000 --run runs/first
     cadenza train sac Humanoid-v5 --steps 50000 --set learning_starts=5000
+    cadenza train slim cadenza/PandaPlay-v0 --n-envs 16 --steps 1000000
     cadenza train --resume runs/first
     """
 
     agent: Annotated[str | None, tyro.conf.Positional] = None
-    """symphony, or for comparison sac, td3, ppo, tqc, crossq"""
+    """symphony, slim (skills), multi_critic_ppo, or for comparison sac, td3, ppo, tqc, crossq"""
     env: Annotated[str | None, tyro.conf.Positional] = None
     """environment id; `cadenza list envs` shows them"""
     preset: str | None = None
-    """Symphony's preset (default cpu); `cadenza list presets` shows them"""
+    """Symphony's or SLIM's preset (default cpu and slim); `cadenza list presets` shows them"""
     steps: int | None = None
     """environment steps in all (default 100000)"""
     seed: int = 0
@@ -56,6 +57,9 @@ class Train:
     """who chooses the parameters of each episode (legged robots): random or alp-gmm, see docs/curriculum.md"""
     env_set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
     """settings of the environment, e.g. --env-set terrain=rough history=3"""
+    train_set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
+    """settings of the training environments alone, e.g. --train-set push_every_s=[1,3]: harder than what evaluations
+    and the policy's bundle see"""
     device: str = "cpu"
     """torch device: cpu, cuda, ..."""
     torch_threads: int | Literal["auto"] = "auto"
@@ -89,11 +93,12 @@ def main(arguments: list[str]) -> int:
 
 
 def _train(options: Train, agent: str, env_id: str, limit: float | None) -> int:
+    from cadenza.agents.runs.catalogue import DEFAULT_PRESETS
     from cadenza.agents.runs.settings import RunSettings
     from cadenza.agents.runs.training import train
     from cadenza.scripts.progress import TrainingProgress
 
-    preset = options.preset or ("cpu" if agent == "symphony" else None)
+    preset = options.preset or DEFAULT_PRESETS.get(agent)
     settings = RunSettings(
         agent=agent,
         env_id=env_id,
@@ -109,7 +114,7 @@ def _train(options: Train, agent: str, env_id: str, limit: float | None) -> int:
         overrides=settings_from(options.set),
         env_kwargs=settings_from(options.env_set),
         teacher=options.teacher,
-        training_kwargs={"randomised": True} if options.randomised else {},
+        training_kwargs=training_settings(options),
     )
     name = "-".join([agent, env_id.rsplit("/", 1)[-1], *([preset] if preset else []), f"s{options.seed}"])
     run = options.run or Path("runs") / f"{name}-{time.strftime('%m%d-%H%M%S')}"
@@ -121,8 +126,15 @@ def _train(options: Train, agent: str, env_id: str, limit: float | None) -> int:
         return conclude(train(settings, run, watcher, time_limit_s=limit))
 
 
+def training_settings(options: Train) -> dict[str, object]:
+    """What the training environments have beside those of evaluations."""
+    return {**({"randomised": True} if options.randomised else {}), **settings_from(options.train_set)}
+
+
 def conclude(result: TrainResult) -> int:
     """Say how the training ended and what can be done next; the exit code."""
+    from cadenza.agents.runs.settings import RunFolder
+
     run = escape(str(result.folder))
     if result.interrupted:
         out.print(f"interrupted at step {result.step:,}; everything is stored. Continue:  cadenza train --resume {run}")
@@ -130,4 +142,6 @@ def conclude(result: TrainResult) -> int:
     best = "" if result.best_return is None else f", best return {result.best_return:,.0f}"
     out.print(f"[bold green]done[/]: {result.step:,} steps in {result.elapsed_s / 60:.1f} min{best}")
     out.print(f"  cadenza evaluate {run}\n  cadenza record {run} --out {run}/rollout.mp4\n  cadenza plot {run}")
+    if RunFolder(result.folder).read_settings().agent == "slim":
+        out.print(f"  cadenza skills map {run}\n  cadenza skills evaluate {run}")
     return 0

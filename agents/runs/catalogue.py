@@ -22,8 +22,19 @@ AGENTS: dict[str, tuple[str, str, str]] = {
     "ppo": ("stable_baselines3", "PPO", "Proximal Policy Optimisation; on-policy"),
     "tqc": ("sb3_contrib", "TQC", "Truncated Quantile Critics"),
     "crossq": ("sb3_contrib", "CrossQ", "CrossQ: batch normalisation instead of target networks"),
+    "slim": ("cadenza.agents.slim", "SLIM", "ours; skills without a task reward, one critic per reward"),
+    "multi_critic_ppo": ("cadenza.agents.slim", "MultiCriticPPO", "ours; PPO with one critic per reward group"),
 }
 """Name -> module, class, summary."""
+
+ON_POLICY = ("ppo", "slim", "multi_critic_ppo")
+"""Those without a replay buffer."""
+
+HINDSIGHT = ("sac", "td3", "tqc")
+"""Those that learn from goals, with hindsight experience replay."""
+
+DEFAULT_PRESETS = {"symphony": "cpu", "slim": "slim"}
+"""Agents that have presets, and the one that is taken where none is named."""
 
 ASYMMETRIC_POLICIES: dict[str, tuple[str, str]] = {
     "sac": ("cadenza.agents.asymmetric_policies", "AsymmetricSACPolicy"),
@@ -70,8 +81,13 @@ def check_settings(settings: RunSettings) -> None:
         except (ValueError, TypeError) as error:
             raise CadenzaError(str(error), "`cadenza list presets` shows what can be set.") from error
         return
+    if settings.agent == "slim":
+        from cadenza.agents.slim.presets import resolve_config as resolve_slim
+
+        resolve_slim(settings.preset or DEFAULT_PRESETS["slim"], settings.overrides)
+        return
     if settings.preset is not None:
-        raise CadenzaError(f"Presets are Symphony's; {settings.agent} has none.", "Use --set NAME=VALUE.")
+        raise CadenzaError(f"Presets are Symphony's and SLIM's; {settings.agent} has none.", "Use --set NAME=VALUE.")
     known = set(inspect.signature(cls.__init__).parameters) - {"self", "policy", "env", "_init_setup_model"}
     for name in settings.overrides:
         if name not in known:
@@ -98,16 +114,19 @@ def build_model(settings: RunSettings, env: Any, **extra: Any) -> BaseAlgorithm:
             "continuous (a bounded Box).",
             "`cadenza list envs` shows environments that fit.",
         )
-    if not isinstance(env.observation_space, spaces.Box):
+    hindsight = _hindsight(settings, env) if _has_goal(env.observation_space) else None
+    if hindsight is None and not isinstance(env.observation_space, spaces.Box):
         raise CadenzaError(
             f"{settings.env_id} has the observation space {env.observation_space}; a Box of numbers is needed.",
             "Wrap it in gymnasium.wrappers.FlattenObservation and register the result.",
         )
     overrides = _built(settings.overrides, env.action_space)
     arguments = {"seed": settings.seed, "device": settings.device, "verbose": 0, **overrides, **extra}
-    if settings.agent == "symphony":
-        arguments["preset"] = settings.preset or "cpu"
+    if settings.agent in DEFAULT_PRESETS:
+        arguments["preset"] = settings.preset or DEFAULT_PRESETS[settings.agent]
     policy: Any = "MlpPolicy"
+    if hindsight is not None:
+        policy, arguments = "MultiInputPolicy", {**hindsight, **arguments}
     measured = actor_observation_size(env)
     if measured is not None and settings.agent != "symphony":  # which reads it itself
         policy = _asymmetric_policy(settings.agent)
@@ -117,6 +136,33 @@ def build_model(settings: RunSettings, env: Any, **extra: Any) -> BaseAlgorithm:
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise CadenzaError(f"{settings.agent} cannot be built with these settings: {error}") from error
     return model
+
+
+def _has_goal(space: Any) -> bool:
+    """Whether observations are those of a goal-conditioned environment."""
+    from gymnasium import spaces
+
+    return isinstance(space, spaces.Dict) and {"observation", "achieved_goal", "desired_goal"} <= set(space.spaces)
+
+
+def _hindsight(settings: RunSettings, env: Any) -> dict[str, Any]:
+    """What a goal-conditioned environment's learner has beside its settings: hindsight experience replay.
+
+    Raises:
+        CadenzaError: the agent cannot do that.
+    """
+    if settings.agent not in HINDSIGHT:
+        raise CadenzaError(
+            f"{settings.env_id} has goals in its observation, from which {settings.agent} does not learn.",
+            f"Agents that do, with hindsight experience replay: {', '.join(HINDSIGHT)}.",
+        )
+    from stable_baselines3 import HerReplayBuffer
+
+    # A single environment is one in which a stored policy is opened.
+    specs = env.get_attr("spec") if hasattr(env, "get_attr") else [env.spec]
+    limits = [getattr(spec, "max_episode_steps", None) or 1000 for spec in specs]
+    # Before the first episode has ended there is nothing to look back on.
+    return {"replay_buffer_class": HerReplayBuffer, "learning_starts": (limits[0] + 1) * len(limits)}
 
 
 def _asymmetric_policy(agent: str) -> Any:

@@ -86,11 +86,51 @@ class RingReplay:
         self._buffer.pos, self._buffer.full = int(state["pos"]), bool(state["full"])
 
 
+class HindsightReplay(RingReplay):
+    """Stable-Baselines3's HerReplayBuffer: observations in parts, and where in the ring each slot's episode lies.
+
+    The length of an episode is written into all its slots when it ends, and taken out of those that are left of an old
+    one when its first is overwritten. So what changed reaches an episode's length beyond the new slots, both ways.
+    """
+
+    def storage(self) -> dict[str, NDArray[Any]]:
+        buffer = self._buffer
+        names = ("actions", "rewards", "dones", "timeouts", "ep_start", "ep_length")
+        parts = {f"{kind}.{name}": array for kind in ("observations", "next_observations")
+                 for name, array in getattr(buffer, kind).items()}  # fmt: skip
+        return {**parts, **{name: getattr(buffer, name) for name in names}}
+
+    def dirty_slots_since(self, mark: int) -> list[tuple[int, int]]:
+        buffer = self._buffer
+        size, count = buffer.buffer_size, self.mark() - mark
+        if not count:
+            return []
+        open_steps = (buffer.pos - buffer._current_ep_start) % size
+        longest = int(max(buffer.ep_length.max(), open_steps.max()))
+        start, stop = buffer.pos - count - longest, buffer.pos + (longest if buffer.full else 0)
+        if stop - start >= size:
+            return [(0, size)]
+        if not buffer.full:
+            return [(max(start, 0), stop)]
+        if start < 0:
+            return [(0, stop), (start + size, size)]
+        return [(start, stop)] if stop <= size else [(0, stop - size), (start, size)]
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {**super().get_extra_state(), "ep_start": self._buffer._current_ep_start.tolist()}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        super().set_extra_state(state)
+        self._buffer._current_ep_start[:] = state["ep_start"]
+
+
 def replay_of(model: Any) -> Replay | None:
     """The model's replay buffer as a :class:`Replay`; None for on-policy algorithms."""
     buffer = getattr(model, "replay_buffer", None)
     if buffer is None:
         return None
+    if hasattr(buffer, "ep_length"):
+        return HindsightReplay(model)
     return buffer if hasattr(buffer, "dirty_slots_since") else RingReplay(model)
 
 

@@ -40,7 +40,7 @@ class Evaluation:
     forward_velocity_mean: float | None
     """Mean over all steps [m/s] where the environment reports ``x_velocity``."""
     measures: dict[str, float]
-    """Mean over all steps of every number in ``info``."""
+    """Mean over all steps of every number in ``info``; ``success``: share of episodes that end with ``is_success``."""
     returns: list[float]
     lengths: list[int]
     motors: dict[str, Any] | None = None
@@ -66,6 +66,7 @@ def evaluate(
     """
     returns, lengths, survived, steps = [], [], 0, 0
     sums: dict[str, float] = {}
+    successes: list[bool] = []
     env = watch = MotorWatch(env)
     for episode in range(episodes):
         observation, _ = env.reset(seed=seed + episode)
@@ -77,11 +78,15 @@ def evaluate(
             over = terminated or truncated
         returns.append(total)
         lengths.append(length)
+        if "is_success" in info:
+            successes.append(bool(info["is_success"]))
         steps += length
         survived += bool(truncated and not terminated)
         if progress is not None:
             progress(episode, total)
     measures = {name: value / steps for name, value in sums.items()}
+    if successes:
+        measures["success"] = float(np.mean(successes))
     return dataclasses.replace(summarize(returns, lengths, survived, measures), motors=watch.summary())
 
 

@@ -17,7 +17,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from cadenza.agents.asymmetric import act_in, actor_observation_size
-from cadenza.agents.runs.catalogue import build_model
+from cadenza.agents.runs.catalogue import ON_POLICY, build_model
 from cadenza.agents.runs.checkpoint import UNREADABLE, CheckpointStore
 from cadenza.agents.runs.normalizing import normalized, statistics, take_statistics
 from cadenza.agents.runs.settings import CONFIG, RunFolder, write_bytes, write_json
@@ -55,9 +55,22 @@ def act_of(model: BaseAlgorithm) -> Callable[[NDArray[Any]], NDArray[Any]]:
     """The model's noise-free action for one observation, as the environment gives it."""
     normalizer = model.get_vec_normalize_env()
     if normalizer is None:
-        return lambda observation: model.predict(np.asarray(observation), deterministic=True)[0]
+        return lambda observation: model.predict(_as_arrays(observation), deterministic=True)[0]
     scaled = normalizer.normalize_obs
     return lambda observation: model.predict(scaled(np.asarray(observation)), deterministic=True)[0]
+
+
+def _as_arrays(observation: Any) -> Any:
+    """An observation that is a dictionary stays one."""
+    if isinstance(observation, dict):
+        return {name: np.asarray(part) for name, part in observation.items()}
+    return np.asarray(observation)
+
+
+def staged(model: BaseAlgorithm | None, env: Any) -> Any:
+    """``env`` as the policy sees it: agents with skills put one into the observation, for others it stays as it is."""
+    stage = getattr(model, "stage", None)
+    return env if stage is None else stage(env)
 
 
 def save_policy(model: BaseAlgorithm, folder: Path, record: dict[str, Any]) -> None:
@@ -101,7 +114,7 @@ def _open_run(folder: RunFolder, which: Which, device: str) -> OpenedPolicy:
     env: Any = normalized(DummyVecEnv([make]), settings) if settings.normalize else make()
     try:
         small: dict[str, Any] = {"device": device}
-        if settings.agent != "ppo":
+        if settings.agent not in ON_POLICY:
             small["buffer_size"] = 1
         if settings.agent == "symphony":
             small["learning_starts"] = 1

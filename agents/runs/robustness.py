@@ -47,7 +47,19 @@ COMMANDS: tuple[Stress, ...] = (
     Stress("turn on the spot, 0.4 rad/s", {}, command=(0.0, 0.0, 0.4)),
     Stress("stand", {}, command=(0.0, 0.0, 0.0)),
 )
-"""Beside them for tasks that take commands."""
+"""Beside them for Walk."""
+RUN_COMMANDS: tuple[Stress, ...] = (
+    Stress("2 x easy speed", {}, command=(2.0, 0.0, 0.0)),
+    Stress("3 x easy speed", {}, command=(3.0, 0.0, 0.0)),
+    Stress("turning while it runs, 0.3 rad/s", {}, command=(1.0, 0.0, 0.3)),
+    Stress("stand", {}, command=(0.0, 0.0, 0.0)),
+)
+"""Beside them for Run."""
+STAND_PUSHES: tuple[Stress, ...] = tuple(
+    Stress(f"pushes of {share:g} x easy speed", {"push": share}) for share in (2.5, 3.0, 4.0)
+)
+"""Beside them for Stand, whose home pose takes more than a walk does."""
+_BESIDE = {"walk": COMMANDS, "run": RUN_COMMANDS, "stand": STAND_PUSHES}
 _TAKE_COMMANDS = ("walk", "run")
 
 
@@ -116,7 +128,7 @@ def robustness(
 
 def stresses_of(env_id: str) -> tuple[Stress, ...]:
     """The list for a task."""
-    return (*STRESSES, *COMMANDS) if legged_ids()[env_id][1] in _TAKE_COMMANDS else STRESSES
+    return (*STRESSES, *_BESIDE.get(legged_ids()[env_id][1], ()))
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:

@@ -97,8 +97,8 @@ class RunFolder:
         """
         self.check_free()
         record = {"format": FORMAT, "settings": dataclasses.asdict(settings), **notes, **provenance()}
-        if settings.agent == "symphony":
-            record["preset_settings"] = resolve_config(settings.preset or "cpu", {}).to_dict()
+        if (values := _preset_values(settings)) is not None:
+            record["preset_settings"] = values
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             self.best.mkdir(exist_ok=True)
@@ -132,11 +132,23 @@ class RunFolder:
         try:
             settings = RunSettings(**record["settings"])
             then = record.get("preset_settings", {})
-            now = resolve_config(settings.preset or "cpu", {}).to_dict() if then else {}
+            now = (_preset_values(settings) or {}) if then else {}
             changed = {name: value for name, value in then.items() if name != "summary" and now.get(name) != value}
             return dataclasses.replace(settings, overrides={**changed, **settings.overrides})
         except (TypeError, KeyError, ValueError) as error:
             raise CadenzaError(f"{self.config} holds settings that this version does not know: {error}.") from error
+
+
+def _preset_values(settings: RunSettings) -> dict[str, Any] | None:
+    """What the preset of these settings says today, as JSON values; None for agents without presets."""
+    if settings.agent == "symphony":
+        return resolve_config(settings.preset or "cpu", {}).to_dict()
+    if settings.agent == "slim":
+        from cadenza.agents.slim.presets import resolve_config as resolve_slim
+
+        values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(resolve_slim(settings.preset or "slim", {}))))
+        return values
+    return None
 
 
 def provenance() -> dict[str, Any]:

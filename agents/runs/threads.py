@@ -142,6 +142,8 @@ def candidates_of(settings: RunSettings, cores: int) -> tuple[list[int], str]:
             device = settings.device
         if device != "cpu":
             return [1], f"updates run on {device}"
+    if settings.agent in ("slim", "multi_critic_ppo"):
+        return [1], "its networks are small, and several run one after the other"
     most = cores // 2 if settings.agent == "symphony" else cores
     if most > 1:
         return [2**i for i in range(most.bit_length())], ""

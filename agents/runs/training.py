@@ -31,7 +31,7 @@ from cadenza.agents.runs.evaluation import Evaluation, evaluate
 from cadenza.agents.runs.metrics import ForgivingWriter, Table, TableWriter
 from cadenza.agents.runs.motors import MotorBook, evaluation_columns
 from cadenza.agents.runs.normalizing import normalized
-from cadenza.agents.runs.policies import act_of, save_policy
+from cadenza.agents.runs.policies import act_of, save_policy, staged
 from cadenza.agents.runs.settings import RunFolder, RunSettings, provenance, write_json
 from cadenza.agents.runs.stalls import StallMeter
 from cadenza.agents.runs.threads import ThreadChoice, choose_threads, watched_threads
@@ -391,10 +391,12 @@ class _Keeper(BaseCallback):
             self._evaluate_and_note(model)
 
     def _evaluate_and_note(self, model: BaseAlgorithm) -> None:
-        result = evaluate(act_of(model), self.env, episodes=self.settings.evaluate_episodes, seed=EVALUATION_SEED)
+        env = staged(model, self.env)
+        result = evaluate(act_of(model), env, episodes=self.settings.evaluate_episodes, seed=EVALUATION_SEED)
         step = model.num_timesteps
         self._evaluated, self._evaluated_s = step, self.train_s()
-        best = self.best_return is None or result.return_mean > self.best_return
+        ranked = getattr(model, "ranks_by_return", True)
+        best = ranked and (self.best_return is None or result.return_mean > self.best_return)
         row = {
             "step": step,
             "elapsed_s": round(self.elapsed(), 3),
@@ -407,7 +409,12 @@ class _Keeper(BaseCallback):
         }
         if result.forward_velocity_mean is not None:
             row["forward_velocity_mean"] = result.forward_velocity_mean
+        if "success" in result.measures:
+            row["success"] = result.measures["success"]
         row |= evaluation_columns(result)
+        if hasattr(env, "columns"):
+            row |= (measured := env.columns())
+            result = replace(result, measures={**result.measures, **measured})
         self._write(self._evaluations, row)
         for name, value in row.items():
             if name not in ("step", "n"):

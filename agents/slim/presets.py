@@ -51,7 +51,7 @@ class SlimConfig:
     """Passes over a rollout."""
     learning_rate: float = 3e-4
     """Where it starts; ``desired_kl`` moves it."""
-    desired_kl: float | None = 0.01
+    desired_kl: float | None = 0.02
     """Size of an update that the learning rate aims at; None: a fixed rate."""
     gamma: float = 0.99
     """Discount of every group."""
@@ -67,8 +67,9 @@ class SlimConfig:
     """Of the actor, and of each critic."""
     hidden: tuple[int, ...] = (256, 256)
     """Layers of actor and critics, with ELU."""
-    log_std_init: float = 0.0
-    """Logarithm of the first exploration noise, in units of the action."""
+    log_std_init: float = -0.7
+    """Logarithm of the first exploration noise, in units of the action. At 0 the changes of the action are most of what
+    safety sees."""
 
     # phi, or DIAYN's discriminator
     phi_hidden: tuple[int, ...] = (256, 256)
@@ -105,6 +106,21 @@ PRESETS: dict[str, SlimConfig] = {
 }
 """SLIM and what it is compared with. ``*_reach`` add the reach reward naively, one critic on the plain sum; those named
 ``single_*`` are SLIM's three groups with one critic; ``without_*`` leave a group out, in the ratio of the other two."""
+
+SUMMARIES: dict[str, str] = {
+    "slim": "reach, diversity (LSD) and safety, a critic each",
+    "diayn": "diversity alone by DIAYN, one critic",
+    "lsd": "diversity alone by LSD, one critic",
+    "metra": "diversity alone by METRA, one critic",
+    "diayn_reach": "DIAYN and reach added up, one critic",
+    "lsd_reach": "LSD and reach added up, one critic",
+    "metra_reach": "METRA and reach added up, one critic",
+    "single_raw": "SLIM's three rewards, weighted and added up, one critic",
+    "single_scaled": "the same, each reward divided by its running deviation",
+    "without_safety": "SLIM without the safety critic",
+    "without_reach": "SLIM without the reach critic",
+}
+"""Preset -> what it is, for people."""
 
 
 def resolve_config(preset: str, overrides: Mapping[str, Any]) -> SlimConfig:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
@@ -28,11 +29,13 @@ from cadenza.envs.reward_groups import (
     declared,
     read_vectors,
     reward_groups,
-    scalar_reward,
 )
 
 DIVERSITY = "diversity"
 PRIORS = ("circle", "sphere", "one_hot")
+YAW_SCALE = 0.1
+"""A turn by 1 rad counts like a push by a tenth of the workspace's half extent: about what the corner of a small object
+moves. Counted in full, spinning the object on the spot would be the easiest way to be different."""
 _UNIT_TOLERANCE = 1e-3
 
 Numbers = TypeVar("Numbers", NDArray[np.float32], Tensor)
@@ -123,7 +126,7 @@ class FullState:
 
 
 class ObjectPose:
-    """Position of the object, the workspace scaled to [-1, 1], and sine and cosine of its yaw."""
+    """Position of the object, the workspace scaled to [-1, 1]; sine and cosine of its yaw, times :data:`YAW_SCALE`."""
 
     def __init__(self, entries: ObjectEntries):
         self.entries = entries
@@ -137,14 +140,14 @@ class ObjectPose:
         if self.entries.quaternion is not None:
             w, x, y, z = rows[:, self.entries.quaternion].T
             yaw = np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
-            parts.append(np.stack([np.sin(yaw), np.cos(yaw)], 1))
+            parts.append(YAW_SCALE * np.stack([np.sin(yaw), np.cos(yaw)], 1))
         return np.concatenate(parts, 1, dtype=np.float32)
 
 
 FEATURES = ("object", "full_state")
 
 
-def features_of(env: VecEnv, kind: str) -> SkillFeatures:
+def features_of(env: gym.Env | VecEnv, kind: str) -> SkillFeatures:
     """The features ``object`` or ``full_state`` of ``env``.
 
     Raises:
@@ -233,6 +236,7 @@ class SkillConditioned(VecEnvWrapper):
         self.reward_weights = dict(weights or dict.fromkeys(self.reward_groups, 1.0 / len(self.reward_groups)))
         check_weights(self.reward_groups, self.reward_weights)
         self._own_groups = own
+        self._weights = np.array([self.reward_weights.get(name, 0.0) for name in self.reward_groups])
         self._generator = np.random.default_rng(seed)
         self._chosen: NDArray[np.float32] | None = None
         self._skills = prior.sample(self.num_envs, self._generator)
@@ -307,9 +311,9 @@ class SkillConditioned(VecEnvWrapper):
         vectors = diversity[:, None]
         if self._own_groups:
             vectors = np.concatenate([read_vectors(infos, self._own_groups), vectors], 1)
+        rewards[:] = vectors @ self._weights
         for index, info in enumerate(infos):
             info[VECTOR_KEY], info["skill"] = vectors[index], step.skills[index]
-            rewards[index] = scalar_reward(vectors[index], self.reward_groups, self.reward_weights)
             if dones[index]:
                 # Valued as what it was, the end of the old skill.
                 info["terminal_observation"] = np.concatenate([reached[index], step.skills[index]])

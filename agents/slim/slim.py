@@ -9,8 +9,9 @@ from __future__ import annotations
 import dataclasses
 import io
 import pathlib
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
+import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
@@ -27,7 +28,8 @@ from cadenza.agents.slim.diversity import DiversityObjective, objective_class
 from cadenza.agents.slim.multi_critic_policy import MultiCriticPolicy
 from cadenza.agents.slim.multi_critic_ppo import MultiCriticPPO
 from cadenza.agents.slim.presets import SlimConfig, resolve_config
-from cadenza.agents.slim.skills import SkillConditioned, SkillPrior
+from cadenza.agents.slim.skill_env import PlayedSkills
+from cadenza.agents.slim.skills import SkillConditioned, SkillFeatures, SkillPrior, features_of
 from cadenza.envs.errors import CadenzaError
 
 
@@ -51,6 +53,8 @@ class SLIM(MultiCriticPPO):
     """
 
     diversity: DiversityObjective
+    ranks_by_return: ClassVar[bool] = False
+    """Whether the best of a run's evaluations is worth keeping: not here, since what a return says changes with phi."""
 
     def __init__(
         self,
@@ -152,6 +156,14 @@ class SLIM(MultiCriticPPO):
         _layer(env).objective = self.diversity
 
     # ------------------------------------------------------------------ acting
+
+    def features_in(self, env: gym.Env | VecEnv) -> SkillFeatures:
+        """What of the observations of ``env`` (without skills) this agent's skills change."""
+        return features_of(env, self.config.features)
+
+    def stage(self, env: gym.Env) -> PlayedSkills:
+        """A single environment as the policy sees it, with a skill in the observation (:mod:`skill_env`)."""
+        return PlayedSkills(env, self)
 
     def act(self, observations: NDArray[Any], z: ArrayLike, deterministic: bool = True) -> NDArray[np.float32]:
         """Actions of skill ``z`` for observations without a skill.

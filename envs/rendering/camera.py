@@ -76,7 +76,7 @@ class Camera:
     def _open(self) -> None:
         self.close()
         model = self._env.unwrapped.model
-        self._renderer = _make_renderer(model, self.width, self.height, self.quality)
+        self._renderer = make_renderer(model, self.width, self.height, self.quality)
         self._view = _TrackingView(model, self.width / self.height) if self._camera is None else None
 
     def frame(self) -> Image:
@@ -146,7 +146,7 @@ def _checked_camera(model: Any, camera: str | int | None) -> str | int | None:
     return camera
 
 
-def _make_renderer(model: Any, width: int, height: int, quality: Quality) -> Any:
+def make_renderer(model: Any, width: int, height: int, quality: Quality) -> Any:
     """A renderer. The model's settings for pictures are read once, here, so they are lent to it and put back."""
     import mujoco
 

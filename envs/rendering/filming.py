@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cadenza.envs.rendering.camera import Camera, Quality
 from cadenza.envs.rendering.interrupts import BetweenFrames
-from cadenza.envs.rendering.overlay import draw_ending, draw_panel, reward_strip, side_by_side
+from cadenza.envs.rendering.overlay import draw_ending, draw_panel, in_a_grid, reward_strip
 from cadenza.envs.rendering.video import VideoWriter
 
 Image = NDArray[np.uint8]
@@ -173,6 +173,7 @@ class _Crew(ExitStack):
         camera: str | int | None,
         overlays: bool,
         strip: bool,
+        columns: int | None = None,
     ):
         super().__init__()
         self.rate_hz = step_rate_hz(panels[0].env)
@@ -186,14 +187,18 @@ class _Crew(ExitStack):
                 eye = Camera(panel.env, width=width, height=height - strip_px, quality=quality, camera=camera)
                 opened.enter_context(eye)
                 self.episodes.append(_Episode(panel, eye, (width, height), overlays, strip_px))
-            full_width = width * len(panels) + 2 * (len(panels) - 1)
-            self.writer = opened.enter_context(VideoWriter(path, self.fps, full_width, height))
+            self.columns = columns or len(panels)
+            rows = math.ceil(len(panels) / self.columns)
+            full_width, full_height = (
+                size * count + 2 * (count - 1) for size, count in ((width, self.columns), (height, rows))
+            )
+            self.writer = opened.enter_context(VideoWriter(path, self.fps, full_width, full_height))
             self.push(opened.pop_all())
 
     def shoot(self, count: int = 1) -> None:
         if count < 1:
             return
-        image = side_by_side([episode.picture() for episode in self.episodes])
+        image = in_a_grid([episode.picture() for episode in self.episodes], self.columns)
         for _ in range(count):
             self.writer.write(image)
 
@@ -289,19 +294,21 @@ def film_side_by_side(
     overlays: bool = True,
     strip: bool = False,
     fps: float | None = None,
+    columns: int | None = None,
     progress: Progress | None = None,
 ) -> FilmResult:
     """Film policies in lock-step, each in a panel of ``width`` x ``height``, all from the same seed.
 
     A panel whose episode has ended stands still, dimmed, with the step at which it ended. The film ends when all have,
     or after ``max_steps``. Each panel needs an environment of its own; the first one's rate gives the film's.
-    Arguments and errors are those of :func:`film`; the result has one return and length per panel.
+    ``columns`` makes a grid of that many panels a row. All other arguments and errors are those of :func:`film`; the
+    result has one return and length per panel.
     """
     if not panels:
         raise ValueError("no panels to film")
     if len({id(panel.env.unwrapped) for panel in panels}) < len(panels):
         raise ValueError("each panel needs an environment of its own")
-    crew = _Crew(panels, path, fps, width, height, quality, camera, overlays, strip)
+    crew = _Crew(panels, path, fps, width, height, quality, camera, overlays, strip, columns)
 
     def result(interrupted: bool) -> FilmResult:
         returns = [episode.episode_return for episode in crew.episodes]

@@ -218,6 +218,20 @@ def side_by_side(frames: Sequence[Image], separator_px: int = 2) -> Image:
     return np.concatenate(parts, axis=1)
 
 
+def in_a_grid(frames: Sequence[Image], columns: int, separator_px: int = 2) -> Image:
+    """Frames of one size row by row, ``columns`` in each, with thin dark lines between; missing ones are dark."""
+    if columns < 1:
+        raise ValueError(f"a grid has at least one column, not {columns}")
+    missing = -len(frames) % columns
+    full = [*frames, *(np.full_like(frames[0], DARK) for _ in range(missing))]
+    rows = [side_by_side(full[i : i + columns], separator_px) for i in range(0, len(full), columns)]
+    line = np.full((separator_px, rows[0].shape[1], 3), DARK, np.uint8)
+    parts: list[Image] = []
+    for row in rows:
+        parts += [line, row] if parts else [row]
+    return np.concatenate(parts, axis=0)
+
+
 def frame_strip(frames: Sequence[Image], labels: Sequence[str]) -> Image:
     """Frames in a row on white, each with its label below: for a page of the documentation."""
     if len(frames) != len(labels) or not frames:

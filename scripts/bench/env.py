@@ -1,4 +1,4 @@
-"""``cadenza bench env``: environment steps per second; of legged robots also stepped together."""
+"""``cadenza bench env``: environment steps per second; of legged robots and arms also stepped together."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from cadenza.scripts.console import out
 class Env:
     """Step environments in turn with random actions; resets are timed apart.
 
-    Legged robots (cadenza list envs) are measured in a second way as well: --copies of them on MuJoCo's batch, reward,
-    observation and resets included, beside as many in Gymnasium's SyncVectorEnv, and beside the same batch doing
-    nothing but physics, which no environment on it can outrun.
+    Legged robots and arms at a table (cadenza list envs) are measured in a second way as well: --copies of them on
+    MuJoCo's batch, reward, observation and resets included, beside as many in Gymnasium's SyncVectorEnv, and beside the
+    same batch doing nothing but physics, which no environment on it can outrun.
     """
 
     envs: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
@@ -32,9 +32,9 @@ class Env:
     repeats: int = 9
     """rounds over all environments; medians are reported"""
     copies: int = 128
-    """legged robots: how many are stepped together"""
+    """robots: how many are stepped together"""
     threads: int = 0
-    """legged robots: that step them; 0 takes all processors"""
+    """robots: that step them; 0 takes all processors"""
     json: Path | None = None
     """write the figures to this file"""
 
@@ -47,7 +47,7 @@ class Env:
 
 def measure_envs(options: Env) -> Record:
     """Random actions, drawn before the clock starts; every environment once per round."""
-    from cadenza.envs.registration import legged_ids, make_env
+    from cadenza.envs.registration import legged_ids, make_env, table_ids
 
     envs = {name: make_env(name, pictures=False) for name in options.ids}
     steps_ms: dict[str, list[float]] = {name: [] for name in envs}
@@ -74,7 +74,8 @@ def measure_envs(options: Env) -> Record:
         out.print(f"[bold]env[/] {name}, n = {options.repeats} x {options.steps} steps")
         out.print(f"  {1e3 / ms:10,.0f} steps/s, {ms:.3f} ms per step, {rows[name]['ms_per_reset']:.3f} ms per reset")
     record: Record = {"steps": options.steps, "repeats": options.repeats, "envs": rows}
-    together = {name: _measure_together(name, options, rows[name]) for name in options.ids if name in legged_ids()}
+    together_ids = {**legged_ids(), **table_ids()}
+    together = {name: _measure_together(name, options, rows[name]) for name in options.ids if name in together_ids}
     if together:
         record["together"] = together
         # The last one's figures at the top, where a script that asked for one environment looks for them.
@@ -109,17 +110,18 @@ def _measure_together(env_id: str, options: Env, alone: Record) -> Record:
 
     from cadenza.envs.legged.vectorized import LeggedVecEnv
     from cadenza.envs.registration import make_env, make_vec_env
+    from cadenza.envs.tabletop.vectorized import TableVecEnv
 
     n = options.copies
     batch = make_vec_env(env_id, n, threads=options.threads)
-    assert isinstance(batch, LeggedVecEnv)
+    assert isinstance(batch, LeggedVecEnv | TableVecEnv)
     small: dict[str, Any] = {"poses": 4} if "GetUp" in env_id else {}
     # What a copy costs does not depend on how many there are: 16 are enough, and made in a sixth of the time.
     beside = min(n, 16)
     sync = SyncVectorEnv([lambda: make_env(env_id, pictures=False, **small) for _ in range(beside)])
     random = np.random.default_rng(0)
     count = max(1, options.steps // 10)
-    actions = random.uniform(-1, 1, (count, n, len(batch.task.home))).astype(np.float32)
+    actions = random.uniform(-1, 1, (count, n, *(batch.action_space.shape or ()))).astype(np.float32)
 
     def steps() -> None:
         for chosen in actions:
@@ -131,7 +133,11 @@ def _measure_together(env_id: str, options: Env, alone: Record) -> Record:
 
     def physics_steps() -> None:
         for _ in range(count):
-            batch.physics.step(batch.task.substeps)
+            if isinstance(batch, LeggedVecEnv):
+                batch.physics.step(batch.task.substeps)
+            else:  # step by step, as it watches every one
+                for _ in range(batch.task.substeps):
+                    batch.physics.step()
 
     ways = {
         "steps_per_s": (steps, n * count),
@@ -168,7 +174,7 @@ def _show(env_id: str, found: Record, options: Env, beside: int, threads: int) -
     ceiling = found["physics_steps_per_s"]
     for label, key in (
         ("physics alone, the same batch", "physics_steps_per_s"),
-        ("LeggedVecEnv: reward, observation, resets", "steps_per_s"),
+        ("the environments: control, reward, resets", "steps_per_s"),
         (f"SyncVectorEnv of {beside}", "sync_steps_per_s"),
         ("one environment, without its resets", "single_steps_per_s"),
     ):

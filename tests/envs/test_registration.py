@@ -8,7 +8,7 @@ import pytest
 
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.names import UnknownNameError
-from cadenza.envs.registration import ENVIRONMENTS, environment_ids, make_env, register_environments
+from cadenza.envs.registration import ENVIRONMENTS, environment_ids, make_env, register_environments, table_ids
 
 
 def in_new_python(code: str) -> str:
@@ -42,6 +42,8 @@ def test_registering_twice_keeps_the_first_registration() -> None:
     register_environments()
     assert all(gym.registry[env_id] is spec for env_id, spec in first.items())
     steps = {env_id: spec.max_episode_steps for env_id, spec in first.items()}
+    tables = table_ids()
+    assert {env_id: steps.pop(env_id) for env_id in tables} == dict.fromkeys(tables, 100)
     assert all(count == (500 if "GetUp" in env_id else 1000) for env_id, count in steps.items())
 
 

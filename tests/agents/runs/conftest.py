@@ -29,6 +29,17 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "td3": {**_OFF_POLICY, "policy_kwargs": {"net_arch": [32]}},
     "tqc": {**_OFF_POLICY, "policy_kwargs": {"net_arch": [32]}},
     "ppo": {"n_steps": 32, "batch_size": 32, "n_epochs": 2, "policy_kwargs": {"net_arch": [32]}},
+    "multi_critic_ppo": {"n_steps": 32, "batch_size": 32, "n_epochs": 2, "desired_kl": 0.01},
+    "slim": {
+        "n_steps": 32,
+        "batch_size": 32,
+        "n_epochs": 2,
+        "hidden": [16],
+        "phi_hidden": [16],
+        "phi_epochs": 1,
+        "features": "full_state",
+        "weights": {"diversity": 1.0},
+    },
 }
 SHORT = {"max_episode_steps": 25}
 

@@ -45,6 +45,9 @@ CASES: dict[str, dict[str, Any]] = {
     "ppo": {"agent": "ppo", "total_steps": 256},
     "ppo, normalised": {"agent": "ppo", "total_steps": 256, "normalize": True},
     "ppo, two environments": {"agent": "ppo", "total_steps": 256, "n_envs": 2},
+    "multi_critic_ppo": {"agent": "multi_critic_ppo", "total_steps": 256},
+    "slim": {"agent": "slim", "total_steps": 256, "n_envs": 2},
+    "slim, metra": {"agent": "slim", "preset": "metra", "total_steps": 256},
 }
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from cadenza.agents.runs.policies import OpenedPolicy
-from cadenza.agents.runs.robustness import STRESSES, Stress, robustness, under, wilson
+from cadenza.agents.runs.robustness import STRESSES, Stress, robustness, stresses_of, under, wilson
 from cadenza.envs.errors import CadenzaError
+from cadenza.envs.legged.commands import AXES, CommandRanges
+from cadenza.envs.legged.tasks import task_class
 from cadenza.envs.registration import make_env
 from cadenza.robots import load_humanoid
 from cadenza.robots.menagerie import is_fetched
@@ -38,6 +40,26 @@ def test_every_condition_of_the_list_is_one_that_the_tasks_know() -> None:
 
     for stress in STRESSES:
         assert planned(False, under(stress, {}, 0.004).get("conditions", {}))
+
+
+def test_commands_of_the_list_are_within_what_the_tasks_are_trained_for() -> None:
+    asked = 0
+    for task in ("walk", "run"):
+        robot = load_humanoid("op3")
+        ranges = CommandRanges(**{axis: getattr(task_class(task).config_type.of(robot), axis) for axis in AXES})
+        for stress in stresses_of("cadenza/OP3Walk-v0" if task == "walk" else "cadenza/OP3Run-v0"):
+            forward, left, turn = stress.command or (1.0, 0.0, 0.0)
+            ranges.checked((forward * robot.speed_m_s, left * robot.speed_m_s, turn), task)
+            asked += stress.command is not None
+    assert asked > 5
+
+
+def test_a_stand_is_pushed_harder_than_a_walk() -> None:
+    hardest = {
+        task: max(stress.conditions.get("push", 0.0) for stress in stresses_of(f"cadenza/OP3{task}-v0"))
+        for task in ("Stand", "Walk")
+    }
+    assert hardest["Stand"] > hardest["Walk"] > 1.0
 
 
 def test_twenty_milliseconds_are_five_physics_steps_of_the_op3() -> None:
@@ -84,4 +106,4 @@ def test_the_command_prints_the_table_and_writes_it(tmp_path: Path, capsys: pyte
     assert command(["evaluate", str(run), "--which", "last", "--stress", "--episodes", "1", "--json", str(table)]) == 0
     assert "right knee at half its torque" in capsys.readouterr().out
     rows = json.loads(table.read_text())["robustness"]
-    assert [row["stress"] for row in rows] == [stress.name for stress in STRESSES]  # Stand takes no commands
+    assert [row["stress"] for row in rows] == [stress.name for stress in stresses_of("cadenza/OP3Stand-v0")]

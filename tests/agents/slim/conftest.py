@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib.util
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from cadenza.agents.slim.skills import SkillPrior
 from cadenza.envs.reward_groups import ObjectEntries, scalar_reward
 
 
@@ -64,3 +68,45 @@ def points() -> Callable[..., DummyVecEnv]:
         return DummyVecEnv([lambda: gym.wrappers.TimeLimit(PointMass(**kwargs), steps)] * count)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def puck() -> Any:
+    """The module ``puck.py`` beside this file: a small table top."""
+    spec = importlib.util.spec_from_file_location("cadenza_test_puck", Path(__file__).with_name("puck.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def puck_id(puck: Any) -> Iterator[str]:
+    """An id under which the puck is registered for one test, with episodes of 25 steps."""
+    env_id = "CadenzaTestPuck-v0"
+    gym.register(env_id, entry_point=puck.Puck, max_episode_steps=25)
+    yield env_id
+    del gym.registry[env_id]
+
+
+class Pusher:
+    """Stands in for an agent: the point moves along z, whatever it sees."""
+
+    def __init__(self) -> None:
+        self.prior = SkillPrior("circle", 2)
+
+    def act(self, observations: NDArray[Any], z: Any, deterministic: bool = True) -> NDArray[np.float32]:
+        skills = np.broadcast_to(np.asarray(z, dtype=np.float32), (len(observations), 2))
+        return np.concatenate([skills, np.zeros((len(observations), 5), np.float32)], 1)
+
+
+@pytest.fixture
+def pusher() -> Any:
+    return Pusher()
+
+
+@pytest.fixture
+def small() -> dict[str, Any]:
+    """Settings of SLIM for a test: tiny networks and rollouts."""
+    return {"n_steps": 16, "batch_size": 32, "n_epochs": 1, "hidden": [16], "phi_hidden": [16], "phi_epochs": 1}

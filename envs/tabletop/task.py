@@ -1,0 +1,361 @@
+"""A task at a table over n copies at once: the part that Reach, Push, PickPlace and Play have in common.
+
+A control step is: action -> driver -> twenty physics steps, each watched for contact forces and speeds -> signals ->
+reward and termination -> observation. :mod:`cadenza.envs.tabletop.single` makes a Gymnasium environment of it (n = 1),
+:mod:`cadenza.envs.tabletop.vectorized` one of Stable-Baselines3's; the numbers are the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import mujoco
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from cadenza.controllers.poses import length, multiply
+from cadenza.envs.errors import CadenzaError
+from cadenza.envs.tabletop.driving import hand_of, make_driver, put_home
+from cadenza.envs.tabletop.observations import Layout, state_terms
+from cadenza.envs.tabletop.physics import Physics
+from cadenza.envs.tabletop.pictures import Pictures
+from cadenza.envs.tabletop.scene import build_model
+from cadenza.envs.tabletop.settings import TableConfig
+from cadenza.envs.tabletop.signals import Signals
+from cadenza.envs.tabletop.workspaces import workspace
+from cadenza.robots.arm_description import ArmRobot
+from cadenza.robots.arm_pose import joint_limits, velocity_limits
+from cadenza.robots.names import unknown_name
+
+Array = NDArray[np.float64]
+Ids = NDArray[np.intp]
+OPTIONS = ("object", "goal")
+_TRIES = 1000
+
+
+class TableTask:
+    """n copies of an arm at one task.
+
+    Args:
+        arm: from :func:`cadenza.robots.load_arm`.
+        config: settings.
+        n: copies.
+        physics: makes their physics of the compiled model.
+    """
+
+    has_goal: ClassVar[bool] = True
+    has_object: ClassVar[bool] = True
+    """Whether the cube is there to be used, and observed."""
+
+    def __init__(self, arm: ArmRobot, config: TableConfig, n: int, physics: Callable[[mujoco.MjModel], Physics]):
+        self.arm, self.config, self.n = arm, config, n
+        self.place = workspace(arm.name)
+        self.model = build_model(arm, self.place, config, goal=self.has_goal)
+        self.physics = physics(self.model)
+        self.dt = 1.0 / config.control_hz
+        self.substeps = round(self.dt / config.physics_dt_s)
+        self.episode_steps = config.episode_steps
+        self.limits, self.speed_limits = joint_limits(arm), velocity_limits(arm)
+
+        self.hand = hand_of(self.physics, arm)
+        self.index = self.hand.index
+        self.driver = make_driver(
+            arm, self.physics, self.hand, actions=config.actions, control=config.control, rate_hz=config.control_hz
+        )
+        self.home_qpos = put_home(self.model, arm, self.index, self.place.fingers)
+        joint = self.model.joint("object")
+        self._object, self._object_dof = int(joint.qposadr[0]), int(joint.dofadr[0])
+        self._sensors = self.physics.read("sensordata")
+        self._touch = np.array([self._sensor(f"{side}_touch").start for side in ("left", "right")])
+        self._table, self._self = self._sensor("table_force"), self._sensor("self_force")
+
+        self.pictures = Pictures(self.physics, config.camera, config.camera_size)
+        self.layout = Layout(state_terms(arm, with_object=self.has_object))
+        self.random = [np.random.default_rng(index) for index in range(n)]
+        self.steps = np.zeros(n, dtype=np.int64)
+        self.action, self.last_action = np.zeros((n, self.driver.size)), np.zeros((n, self.driver.size))
+        self.goal = np.zeros((n, 3))
+        self.options: list[dict[str, Any]] = [{} for _ in range(n)]
+        """Of each copy's next reset."""
+        self.memory: dict[str, NDArray[Any]] = {
+            "steps": self.steps, "action": self.action, "last_action": self.last_action, "goal": self.goal,
+            **self.driver.memory,
+        }  # fmt: skip
+        self.force, self.speed_share = np.zeros(n), np.zeros(n)
+        self._all = np.arange(n)
+
+    # ------------------------------------------------------------------ what a task says
+
+    def draw(self, random: np.random.Generator) -> tuple[Array, float, Array]:
+        """Where a cube starts (3,), its yaw, and the goal (3,)."""
+        raise NotImplementedError
+
+    def check_goal(self, goal: Sequence[float]) -> Array:
+        """The goal that somebody asked for, (3,).
+
+        Raises:
+            CadenzaError: it cannot be reached, or the task has none.
+        """
+        raise NotImplementedError
+
+    def achieved(self, signals: Signals) -> Array:
+        """What is to come to the goal, (n, 3)."""
+        raise NotImplementedError
+
+    def reward(self, signals: Signals) -> tuple[Array, dict[str, Array]]:
+        """The reward (n,), and its terms (n,), which add up to it."""
+        raise NotImplementedError
+
+    def terminated(self, signals: Signals) -> NDArray[np.bool_]:
+        """Whose episode ends, (n,)."""
+        return np.zeros(self.n, dtype=bool)
+
+    def infos(self, signals: Signals) -> list[dict[str, Any]]:
+        """What the infos of a step say beside the reward terms."""
+        return [{} for _ in range(self.n)]
+
+    # ------------------------------------------------------------------ spaces
+
+    @property
+    def observation_space(self) -> spaces.Space:
+        """Flat, or the dictionary of goal-conditioned environments; pictures are further entries of a dictionary."""
+        state = spaces.Box(-np.inf, np.inf, (self.layout.size,), np.float32)
+        if not self.has_goal:
+            return spaces.Dict({"state": state, **self.pictures.spaces}) if self.pictures.cameras else state
+        point = spaces.Box(-np.inf, np.inf, (3,), np.float32)
+        goals = {"achieved_goal": point, "desired_goal": point}
+        return spaces.Dict({"observation": state, **goals, **self.pictures.spaces})
+
+    @property
+    def action_space(self) -> spaces.Box:
+        """[-1, 1], one a direction of the hand or a joint, and the gripper."""
+        return spaces.Box(-1.0, 1.0, (self.driver.size,), np.float32)
+
+    def observation(self, signals: Signals, ids: Ids | None = None) -> dict[str, NDArray[Any]]:
+        """Of all copies, by the name of its part; ``state`` alone where the space is flat.
+
+        Args:
+            signals: of all copies.
+            ids: whose pictures are taken anew; None: all.
+        """
+        seen = self.pictures.take(self._all if ids is None else ids) if self.pictures.cameras else {}
+        state = self.layout.vector(signals)
+        if not self.has_goal:
+            return {"state": state, **seen}
+        goals = {"achieved_goal": self.achieved(signals), "desired_goal": signals.goal}
+        return {"observation": state, **{name: goal.astype(np.float32) for name, goal in goals.items()}, **seen}
+
+    # ------------------------------------------------------------------ the loop
+
+    def seed(self, index: int, seed: int) -> None:
+        """Give a copy its generator; what it draws depends on nothing else."""
+        self.random[index] = np.random.default_rng(seed)
+
+    def reset(self, ids: Ids) -> Signals:
+        """Begin episodes of these copies; the signals of all."""
+        drawn = []
+        for index in ids.tolist():
+            # Before anything is written: an option that cannot be leaves the copy as it is.
+            options, self.options[index] = self.options[index], {}
+            position, yaw, goal = self.draw(self.random[index])
+            if "object" in options:
+                position, yaw = self.check_object(options["object"])
+            if "goal" in options:
+                goal = self.check_goal(options["goal"])
+            drawn.append((position, yaw, goal))
+        self.physics.reset(ids)
+        for index, (position, yaw, goal) in zip(ids.tolist(), drawn, strict=True):
+            qpos = self.physics.qpos[index]
+            qpos[:] = self.home_qpos
+            qpos[self._object : self._object + 3] = position
+            qpos[self._object + 3 : self._object + 7] = np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)
+            self.goal[index] = goal
+        if self.has_goal:
+            self.physics.mocap_pos[ids, 0] = self.goal[ids]
+        for array in (self.steps, self.action, self.last_action, self.force, self.speed_share):
+            array[ids] = 0
+        self.physics.derive(ids)
+        self.driver.begin(ids)
+        return self.signals()
+
+    def step(self, actions: NDArray[np.floating]) -> tuple[Signals, Array, NDArray[np.bool_], dict[str, Array]]:
+        """One control step of every copy.
+
+        Args:
+            actions: in [-1, 1], shape (n, size); values beyond are cut.
+
+        Returns:
+            signals, rewards (n,), terminated (n,) and the terms that add up to the reward, (n,) each. An episode that
+            ends is not begun anew.
+        """
+        self.last_action[:] = self.action
+        self.action[:] = np.clip(actions, -1.0, 1.0)
+        self.driver.command(self.action)
+        self.force[:] = self.speed_share[:] = 0.0
+        dof = self.index.dof
+        for _ in range(self.substeps):
+            self.driver.before_physics()
+            self.physics.step()
+            np.maximum(self.force, self._forces(), out=self.force)
+            share = np.abs(self.physics.qvel[:, dof]) / self.speed_limits
+            np.maximum(self.speed_share, share.max(axis=1), out=self.speed_share)
+        self.steps += 1
+        signals = self.signals()
+        reward, terms = self.reward(signals)
+        return signals, reward, self.terminated(signals), terms
+
+    def signals(self) -> Signals:
+        """Everything about all copies; their states must be derived."""
+        qpos, qvel, at, dof = self.physics.qpos, self.physics.qvel, self._object, self._object_dof
+        position, quaternion = self.hand.pose()
+        turn = qpos[:, at + 3 : at + 7].copy()
+        return Signals(
+            joint_angle=qpos[:, self.index.qpos],
+            joint_velocity=qvel[:, self.index.dof],
+            gripper=qpos[:, self.index.gripper_qpos],
+            object_position=qpos[:, at : at + 3].copy(),
+            object_quaternion=turn,
+            object_twist=np.concatenate((qvel[:, dof : dof + 3], rotate(turn, qvel[:, dof + 3 : dof + 6])), axis=1),
+            hand_position=position,
+            hand_quaternion=quaternion,
+            hand_twist=self.hand.twist(),
+            finger_position=self.hand.fingers(),
+            goal=self.goal.copy(),
+            touches=self._sensors[:, self._touch] > 0,
+            contact_force=self.force.copy(),
+            speed_share=self.speed_share.copy(),
+            action=self.action.copy(),
+            last_action=self.last_action.copy(),
+        )
+
+    # ------------------------------------------------------------------ where things may be
+
+    def check_options(self, options: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Options of a reset, if all are known and can be.
+
+        Raises:
+            UnknownNameError: an option that there is not.
+            CadenzaError: an object off the table, or a goal that cannot be reached.
+        """
+        for name in options or {}:
+            if name not in OPTIONS:
+                raise unknown_name("option of reset", name, OPTIONS)
+        found = dict(options or {})
+        if "object" in found:
+            self.check_object(found["object"])
+        if "goal" in found:
+            self.check_goal(found["goal"])
+        return found
+
+    def check_object(self, given: Sequence[float]) -> tuple[Array, float]:
+        """Position (3,) and yaw of a cube from x, y, (z,) yaw.
+
+        Raises:
+            CadenzaError: numbers that do not say that, or a cube that is not on or above the table.
+        """
+        numbers = numbers_of("object", given, (3, 4), "x, y, yaw or x, y, z, yaw")
+        x, y, yaw = float(numbers[0]), float(numbers[1]), float(numbers[-1])
+        z = float(numbers[2]) if len(numbers) == 4 else self.place.rest
+        if not self.place.on_table(x, y) or z < self.place.rest - 1e-9:
+            (mx, my), (hx, hy) = self.place.table_center, self.place.table_half
+            raise CadenzaError(
+                f"The object would start off the table, at x {x:g}, y {y:g}, z {z:g} m.",
+                f"The table reaches from x {mx - hx:g} to {mx + hx:g} and from y {my - hy:g} to {my + hy:g} m; the "
+                f"cube's centre lies at z {self.place.rest:g} m on it.",
+            )
+        return np.array([x, y, z]), yaw
+
+    def square(self, random: np.random.Generator, half: float) -> Array:
+        """A point (2,) of the square of half width ``half`` around the middle that the hand can reach."""
+        for _ in range(_TRIES):
+            x, y = np.array(self.place.center) + random.uniform(-half, half, 2)
+            if self.place.within_reach((x, y, 0.0)) and self.place.on_table(x, y):
+                return np.array([x, y])
+        raise CadenzaError(f"No point within {half} m of {self.place.center} is within reach.", "Choose less noise.")
+
+    def unreachable(self, goal: Sequence[float], why: str) -> CadenzaError:
+        """The error for a goal that cannot be reached."""
+        (near, far), (_, top) = self.place.radius, self.place.height
+        x, y, z = (float(value) for value in goal)
+        return CadenzaError(
+            f"The goal at x {x:g}, y {y:g}, z {z:g} m is out of reach: {why}.",
+            f"{self.arm.title} works before its base (x > 0), {near:g} to {far:g} m from its axis, up to {top:g} m "
+            "above the table.",
+        )
+
+    # ------------------------------------------------------------------ parts of it
+
+    def _sensor(self, name: str) -> slice:
+        sensor = self.model.sensor(name)
+        return slice(int(sensor.adr[0]), int(sensor.adr[0] + sensor.dim[0]))
+
+    def _forces(self) -> Array:
+        """What table and arm, and the arm's own parts, press on each other, N, (n,)."""
+        sensors = self._sensors
+        force: Array = length(sensors[:, self._table])[:, 0]
+        own = length(sensors[:, self._self].reshape(self.n, -1, 3))[..., 0]
+        for contact in range(own.shape[1]):
+            force = force + own[:, contact]
+        return force
+
+    # ------------------------------------------------------------------ state
+
+    def states(self, ids: Ids) -> list[dict[str, Any]]:
+        """All that the next steps of these copies depend on, as arrays and plain values."""
+        return [
+            {
+                "physics": self.physics.state(index),
+                "memory": {name: array[index].copy() for name, array in self.memory.items()},
+                "random": self.random[index].bit_generator.state,
+            }
+            for index in ids.tolist()
+        ]
+
+    def set_states(self, ids: Ids, states: Sequence[Mapping[str, Any]]) -> Signals:
+        """Put :meth:`states` into these copies; the signals of all.
+
+        Raises:
+            CadenzaError: states of another model or task, or not one for each copy.
+        """
+        if len(states) != len(ids):
+            raise CadenzaError(f"There are {len(ids)} copies to restore and {len(states)} states.")
+        size = len(self.physics.state(0))
+        for state in states:
+            if set(state) != {"physics", "memory", "random"} or len(state["physics"]) != size:
+                raise CadenzaError(
+                    "The saved state is of another model.", "Restore it in an environment of the same id and settings."
+                )
+            if set(state["memory"]) != set(self.memory):
+                raise CadenzaError(
+                    "The saved state is of another task.", "Restore it in an environment of the same id and settings."
+                )
+        self.physics.set_states(ids, np.array([state["physics"] for state in states]))
+        for index, state in zip(ids.tolist(), states, strict=True):
+            for name, array in self.memory.items():
+                array[index] = state["memory"][name]
+            self.random[index].bit_generator.state = state["random"]
+        return self.signals()
+
+
+def rotate(quaternion: Array, vector: Array) -> Array:
+    """Vectors (n, 3) turned by unit quaternions wxyz (n, 4)."""
+    pure = np.concatenate((np.zeros((len(vector), 1)), vector), axis=1)
+    turned: Array = multiply(multiply(quaternion, pure), quaternion * np.array([1.0, -1.0, -1.0, -1.0]))[:, 1:]
+    return turned
+
+
+def numbers_of(name: str, given: Sequence[float], sizes: tuple[int, ...], meaning: str) -> Array:
+    """``given`` as a vector of floats.
+
+    Raises:
+        CadenzaError: something else.
+    """
+    try:
+        numbers = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        numbers = np.array(np.nan)
+    if numbers.ndim != 1 or len(numbers) not in sizes or not np.isfinite(numbers).all():
+        raise CadenzaError(f"The option {name!r} is {given!r}.", f"It takes {meaning}, in m and rad.")
+    return numbers
