@@ -159,6 +159,8 @@ def training_command(settings: RunSettings, run: str) -> str:
         value = getattr(settings, name)
         words += [option, str(value)] if value != _default(fields[name]) else []
     words += ["--randomised"] if settings.training_kwargs.get("randomised") else []
+    alone = {name: value for name, value in settings.training_kwargs.items() if name != "randomised"}
+    words += ["--train-set", *(f"{name}={value}" for name, value in alone.items())] if alone else []
     words += ["--run", run]
     if settings.env_kwargs:
         words += ["--env-set", *(f"{name}={value}" for name, value in settings.env_kwargs.items())]

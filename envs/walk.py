@@ -38,7 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cadenza.envs.legged import rewards
-from cadenza.envs.legged.commands import CommandRanges
+from cadenza.envs.legged.commands import AXES, CommandRanges, as_command
 from cadenza.envs.legged.observations import actor_terms, command_term
 from cadenza.envs.legged.settings import LeggedConfig
 from cadenza.envs.legged.task import LeggedTask
@@ -58,7 +58,7 @@ class WalkConfig(LeggedConfig):
     zero_share: float = 0.1
     resample_s: float = 10.0
     command: tuple[float, float, float] | None = None
-    """One command for ever, instead of random ones."""
+    """One command for ever, instead of random ones; it may lie beyond their ranges, as whoever sets it should know."""
     velocity_width_m_s: float = 0.16
     """Error at which the velocity reward has fallen to 1/e."""
     yaw_width_rad_s: float = 0.4
@@ -131,6 +131,15 @@ class Walk(LeggedTask):
             RewardTerm("hard_landing", rewards.hard_landing),
         )
 
+    @property
+    def command_ranges(self) -> CommandRanges:
+        """Where commands are drawn from, and what may be given."""
+        c = self.config
+        return CommandRanges(c.forward_m_s, c.left_m_s, c.yaw_rad_s, c.zero_share)
+
+    def checked_command(self, command: Sequence[float]) -> Array:
+        return self.command_ranges.checked(command, f"{self.robot.prefix}{type(self).__name__}")
+
     def parameter_ranges(self) -> dict[str, tuple[float, float]]:
         c = self.config
         ranges = {"forward_m_s": c.forward_m_s, "left_m_s": c.left_m_s, "yaw_rad_s": c.yaw_rad_s}
@@ -142,11 +151,10 @@ class Walk(LeggedTask):
     def draw_command(self, index: int, random: np.random.Generator) -> Array:
         c = self.config
         if c.command is not None:
-            return np.array(c.command, dtype=np.float64)
-        ranges = CommandRanges(c.forward_m_s, c.left_m_s, c.yaw_rad_s, c.zero_share)
-        drawn = ranges.draw(random)
+            return as_command(c.command)
+        drawn = self.command_ranges.draw(random)
         # A curriculum may fix one of them; it is drawn all the same, so that the others stay what they would be.
-        for axis, name in enumerate(("forward_m_s", "left_m_s", "yaw_rad_s")):
+        for axis, name in enumerate(AXES):
             drawn[axis] = self.parameters[index].get(name, drawn[axis])
         return drawn
 

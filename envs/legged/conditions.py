@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cadenza.envs.errors import CadenzaError
-from cadenza.envs.legged.events import PUSH_EVERY_S, Event
+from cadenza.envs.legged.events import PUSH_EVERY_S, Event, Range
 from cadenza.envs.legged.frames import DOWN, multiply, rotate_back
 from cadenza.envs.legged.physics import Physics
 from cadenza.robots.description import LeggedRobot
@@ -58,6 +58,10 @@ class Conditioner:
         events: by name, from :func:`cadenza.envs.legged.events.planned`.
         addresses: of the robot's joints in the model.
         home_height: of the base in the home pose, m.
+        push_every_s: time between two pushes, drawn evenly.
+
+    Raises:
+        CadenzaError: ``push_every_s`` is no range of times.
     """
 
     def __init__(
@@ -68,8 +72,15 @@ class Conditioner:
         events: Mapping[str, Event],
         addresses: JointIndex,
         home_height: float,
+        push_every_s: Range = PUSH_EVERY_S,
     ):
         self.robot, self.physics, self.events, self._at = robot, physics, events, addresses
+        if not 0.0 < push_every_s[0] <= push_every_s[1]:
+            raise CadenzaError(
+                f"push_every_s = {push_every_s} is no range of times: the lower end comes first, and is above 0 s.",
+                "For example push_every_s=(4.0, 8.0).",
+            )
+        self._push_every_s = push_every_s
         self._base = model.body(robot.base).id
         names = [foot.body for foot in robot.feet] + ["world"]
         bodies = [model.body(name).id for name in names]
@@ -120,7 +131,7 @@ class Conditioner:
             else:
                 row[:] = random.uniform(event.low, event.high, len(row))
         self._begun[index] = True
-        self._next_push_s[index] = random.uniform(*PUSH_EVERY_S) if self._pushes(parameters) else np.inf
+        self._next_push_s[index] = random.uniform(*self._push_every_s) if self._pushes(parameters) else np.inf
         half = 0.5 * self.values["imu_tilt"][index]
         turn = np.array([1.0, half[0], half[1], half[2]])
         self._turn[index] = multiply(np.asarray(self.robot.imu.quaternion), turn / np.sqrt(np.square(turn).sum()))
@@ -190,7 +201,7 @@ class Conditioner:
             speed = parameters[index].get("push", speed) * self.robot.speed_m_s
             qvel[index, 0] += speed * np.cos(angle)
             qvel[index, 1] += speed * np.sin(angle)
-            self._next_push_s[index] = own.uniform(*PUSH_EVERY_S)
+            self._next_push_s[index] = own.uniform(*self._push_every_s)
 
     def push_soon(self, rows: Ids) -> Array:
         """1 in the half second before a push, (n, 1)."""

@@ -14,6 +14,7 @@ from cadenza.envs.legged.signals import Signals
 from cadenza.envs.legged.terms import bell, norm_bell, share
 
 Array = NDArray[np.float64]
+GRAVITY_M_S2 = 9.81
 
 
 # --- what a robot is for ------------------------------------------------------------------------------------------
@@ -42,6 +43,17 @@ def height(s: Signals, width_share: float) -> Array:
 def home_pose(s: Signals, width_rad: float) -> Array:
     """All joints near home."""
     return np.exp(-np.square(s.angle - s.home).mean(axis=1) / width_rad**2)
+
+
+def balance(s: Signals, width_share: float) -> Array:
+    """The point where the base would come to rest over one foot (its extrapolated position) between the feet.
+
+    That point is the base's position plus its velocity over sqrt(g / height), Hof 2008 ("The extrapolated center of
+    mass concept suggests a simple control of balance in walking"), with the base for the centre of mass. A push throws
+    it beyond the feet, where only a step brings them under it again. The width is a share of the home height.
+    """
+    thrown = s.base_velocity[:, :2] * np.sqrt(s.home_height / GRAVITY_M_S2)
+    return norm_bell(thrown - (s.feet_ahead - s.home_feet_ahead), width_share * s.home_height)
 
 
 # --- how it is to walk --------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-from cadenza.envs.legged.events import Conditions
+from cadenza.envs.legged.events import PUSH_EVERY_S, Conditions, Range
 from cadenza.envs.legged.ground import Terrain
 from cadenza.robots.building import Contacts
 from cadenza.robots.description import LeggedRobot
@@ -43,6 +43,8 @@ class LeggedConfig:
     """Draw every event of envs/legged/events.py from its range."""
     conditions: Conditions = field(default_factory=dict)
     """Values or ranges of single events, also without randomisation."""
+    push_every_s: Range = PUSH_EVERY_S
+    """Time between two pushes, where there are any, drawn evenly."""
     start_noise_rad: float = 0.05
     """Half width of the uniform noise on joint angles at reset."""
     fall_up: float = 0.7

@@ -64,6 +64,10 @@ class Signals:
     """In the heading frame, m/s, (n, 3)."""
     base_rotation: Array
     """Angular velocity in the base's axes, rad/s, (n, 3)."""
+    feet_ahead: Array
+    """Middle of the two soles, seen from the base, in the heading frame: forward and left, m, (n, 2)."""
+    home_feet_ahead: Array
+    """The same in the home pose, (2,)."""
     foot_height: Array
     """Of the soles over the ground, m, (n, 2)."""
     foot_velocity: Array

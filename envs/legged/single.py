@@ -27,8 +27,8 @@ class LeggedEnv(gym.Env):
     """One robot at one task; made with ``make_env("cadenza/OP3Walk-v0", ...)``.
 
     ``info["reward_terms"]`` has the weighted terms of every step, and ``floor``, what the cut of a negative sum at 0
-    added; ``reset(options={"command": (0.2, 0, 0)})`` fixes the velocity command of an episode,
-    ``options={"parameters": {...}}`` sets values that a curriculum chose.
+    added; ``reset(options={"command": (0.2, 0, 0)})`` fixes the velocity command of an episode (forward and left, m/s,
+    turning to the left, rad/s), ``options={"parameters": {...}}`` sets values that a curriculum chose.
 
     Args:
         robot: a name of ``cadenza list robots``.
@@ -108,12 +108,18 @@ class LeggedEnv(gym.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float64], dict[str, Any]]:
-        """Begin an episode; see the class for the options."""
+        """Begin an episode; see the class for the options.
+
+        Raises:
+            CommandError: a command that the task does not take.
+        """
         super().reset(seed=seed)
         if seed is not None or not self._seeded:
             self.task.seed(0, int(self.np_random.integers(2**63)) if seed is None else seed)
             self._seeded = True
         options = options or {}
+        if "command" in options:
+            self.task.checked_command(options["command"])  # before anything is begun
         self.task.parameters[0] = dict(options.get("parameters", {}))
         observation = self.task.reset(FIRST)[0]
         if "command" in options:

@@ -15,6 +15,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from cadenza.envs.legged.commands import CommandError, as_command
 from cadenza.envs.legged.conditions import Conditioner
 from cadenza.envs.legged.delays import Delays
 from cadenza.envs.legged.events import planned
@@ -78,6 +79,7 @@ class LeggedTask:
         self.force = self.physics.read("actuator_force")
         self._damping = self.physics.field("dof_damping")
         self._feet = [self._sensor_slices(foot.name) for foot in robot.feet]
+        self._home_feet_ahead = self._feet_at_home()
 
         known = privileged_terms(robot) if config.privileged else ()
         self.layout = ObservationLayout((*self.observation_terms(), *known), config.history)
@@ -91,7 +93,9 @@ class LeggedTask:
         self.reward_names = tuple(names)
 
         self.events = planned(config.randomised, config.conditions)
-        self.conditioner = Conditioner(robot, self.model, self.physics, self.events, self.addresses, self.home_height)
+        self.conditioner = Conditioner(
+            robot, self.model, self.physics, self.events, self.addresses, self.home_height, config.push_every_s
+        )
         self.delays = Delays(n, self.substeps, self.events, len(joints), self.robot.physics_dt_s)
 
         count = len(joints)
@@ -223,9 +227,26 @@ class LeggedTask:
         self.history[:, 0] = sample
         return self._observation(signals, self._all), reward, terminated, terms
 
+    def checked_command(self, command: Sequence[float]) -> Array:
+        """A command that somebody gives, shape (3,), if the task takes it.
+
+        Raises:
+            CommandError: the task takes none, or not this one; the message names the ranges.
+        """
+        as_command(command)
+        label = f"{self.robot.prefix}{type(self).__name__}"
+        raise CommandError(
+            f"{label} takes no velocity command.",
+            f"Walk and Run do: cadenza/{self.robot.prefix}Walk-v0, cadenza/{self.robot.prefix}Run-v0.",
+        )
+
     def hold_command(self, index: int, command: Sequence[float]) -> Array:
-        """Fix a copy's command for the rest of its episode; its observation, as the next action is to see it."""
-        self.command[index] = command
+        """Fix a copy's command for the rest of its episode; its observation, as the next action is to see it.
+
+        Raises:
+            CommandError: the task takes none, or not this one; nothing has changed then.
+        """
+        self.command[index] = self.checked_command(command)
         self.command_steps[index] = np.iinfo(np.int64).max
         ids = np.array([index])
         signals = self._signals(ids)
@@ -283,6 +304,14 @@ class LeggedTask:
             out[kind] = slice(start, start + int(sensor.dim[0]))
         return out
 
+    def _feet_at_home(self) -> Array:
+        """Middle of the soles seen from the base in the home pose, forward and left, m."""
+        data = mujoco.MjData(self.model)
+        data.qpos[:] = self.home_qpos
+        mujoco.mj_forward(self.model, data)
+        middle = np.mean([data.sensordata[foot["position"]] for foot in self._feet], axis=0)
+        return _ahead(data.qpos[None, 3:7], (middle - data.qpos[:3])[None])[0]
+
     def _sensed(self, rows: Ids | slice) -> Array:
         """What is there to sense: joint angles and velocities, the base's quaternion and rotation, (len(rows), ...)."""
         qpos, qvel = self.physics.qpos[rows], self.physics.qvel[rows]
@@ -324,6 +353,8 @@ class LeggedTask:
             home_height=self.home_height,
             base_velocity=into_heading(yaw(quaternion), qvel[:, :3]),
             base_rotation=qvel[:, 3:6],
+            feet_ahead=_ahead(quaternion, position.mean(axis=1) - qpos[:, :3]),
+            home_feet_ahead=self._home_feet_ahead,
             foot_height=position[:, :, 2] - below,
             foot_velocity=np.stack([foot["velocity"] for foot in feet], axis=1),
             foot_contact=contact,
@@ -358,6 +389,11 @@ class LeggedTask:
         self.parameters = [dict(parameters) for parameters in state["parameters"]]
         self.conditioner.set_state(state["conditions"])
         self.delays.set_state(state["delays"])
+
+
+def _ahead(quaternion: Array, offset: Array) -> Array:
+    """Forward and left part of world vectors (n, 3) in the heading frame of a base, (n, 2)."""
+    return into_heading(yaw(quaternion), offset)[:, :2]
 
 
 def configured(task: type[LeggedTask], robot: LeggedRobot, settings: Mapping[str, Any]) -> LeggedConfig:

@@ -41,6 +41,9 @@ class LeggedVecEnv(VecEnv):
     finite has its episode ended with reward 0 and ``info["non_finite"]``; the last states before the first are
     dumped.
 
+    ``set_options({"command": (0.2, 0, 0)})`` before ``reset()`` fixes the velocity command of the episodes that it
+    begins, of each copy its own if it is a list; ``"parameters"`` there sets values that a curriculum chose.
+
     Args:
         robot: a name of ``cadenza list robots``.
         task: ``stand``, ``walk``, ``run`` or ``get_up``.
@@ -114,7 +117,14 @@ class LeggedVecEnv(VecEnv):
     # ------------------------------------------------------------------ Stable-Baselines3's interface
 
     def reset(self) -> VecEnvObs:
-        """Begin all episodes; seeds given with ``seed()`` are used once."""
+        """Begin all episodes; seeds given with ``seed()`` and options with ``set_options()`` are used once.
+
+        Raises:
+            CommandError: a command that the task does not take; nothing has been begun then.
+        """
+        told = {index: given["command"] for index, given in enumerate(self._options) if "command" in (given or {})}
+        for command in told.values():
+            self.task.checked_command(command)
         for index in range(self.num_envs):
             seed = self._seeds[index]
             if seed is not None:
@@ -124,6 +134,8 @@ class LeggedVecEnv(VecEnv):
             self._choose_parameters(index)
         self._started = True
         observations = self.task.reset(np.arange(self.num_envs))
+        for index, command in told.items():
+            observations[index] = self.task.hold_command(index, command)
         self.motor_record.begin(np.arange(self.num_envs))
         self._reset_seeds()
         self._reset_options()

@@ -20,7 +20,7 @@ from cadenza.controllers.shipped import POLICIES_VARIABLE, read_shipped
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.registration import make_env
 from cadenza.scripts.parse import parse, settings_from
-from cadenza.scripts.train import Train
+from cadenza.scripts.train import Train, training_settings
 
 SETTINGS = RunSettings(
     agent="symphony", env_id="Hopper-v5", preset="cpu", total_steps=80, seed=3, evaluate_every=50,
@@ -82,7 +82,7 @@ def settings_of(command: str) -> RunSettings:
         evaluate_every=options.evaluate_every, evaluate_episodes=options.evaluate_episodes,
         checkpoint_every=options.checkpoint_every, overrides=settings_from(options.set),
         env_kwargs=settings_from(options.env_set), teacher=options.teacher,
-        training_kwargs={"randomised": True} if options.randomised else {},
+        training_kwargs=training_settings(options),
     )  # fmt: skip
 
 
@@ -97,7 +97,7 @@ def settings_of(command: str) -> RunSettings:
             n_envs=8,
             teacher="alp-gmm",
             env_kwargs={"terrain": "rough"},
-            training_kwargs={"randomised": True},
+            training_kwargs={"randomised": True, "push_every_s": [1.0, 3.0], "conditions": {"push": [0.0, 4.0]}},
         ),
         RunSettings(agent="symphony", env_id="Hopper-v5", preset="s3", overrides={"resine": "width", "tau": 1e-3}),
     ],

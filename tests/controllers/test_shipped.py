@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from stable_baselines3 import SAC
 
+from cadenza.agents.asymmetric import act_in
 from cadenza.agents.card import readme_row, render_card
 from cadenza.agents.export import export_bundle
 from cadenza.controllers.bundle import BundleError, PolicyBundle
@@ -150,7 +151,7 @@ def test_what_ships_does_what_its_card_says(monkeypatch: pytest.MonkeyPatch) -> 
         pytest.skip("no policy ships")
     for policy in policies:
         env = make_env(policy.manifest.env_id, **policy.manifest.env_kwargs)
-        found = evaluate(PolicyBundle.load(policy.path).act, env, episodes=3, seed=100)
+        found = evaluate(act_in(PolicyBundle.load(policy.path), env), env, episodes=3, seed=100)
         env.close()
         claimed = policy.evaluation
         assert claimed is not None

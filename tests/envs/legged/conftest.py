@@ -52,6 +52,7 @@ def make_signals() -> Callable[..., Signals]:
             "command": (n, 3), "action": (n, joints), "last_action": (n, joints), "action_before_last": (n, joints),
             "phase": (n,), "angle": (n, joints), "velocity": (n, joints), "home": (joints,), "torque": (n, joints),
             "tilt_gravity": (n, 3), "base_velocity": (n, 3), "base_rotation": (n, 3), "foot_height": (n, 2),
+            "feet_ahead": (n, 2), "home_feet_ahead": (2,),
             "foot_velocity": (n, 2, 3), "foot_force": (n, 2), "push_soon": (n, 1),
         }  # fmt: skip
         values: dict[str, Any] = {name: np.zeros(shape) for name, shape in zeros.items()}

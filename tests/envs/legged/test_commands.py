@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+import pytest
 
-from cadenza.envs.legged.commands import CommandRanges
+from cadenza.envs.legged.commands import CommandError, CommandRanges
 from cadenza.envs.legged.task import LeggedTask
-from cadenza.envs.registration import make_env
+from cadenza.envs.registration import make_env, make_vec_env
 from cadenza.envs.walk import WalkConfig
 from cadenza.robots import load_humanoid
 
@@ -69,6 +71,69 @@ def test_a_command_can_be_given() -> None:
     assert env.reset()[1]["command"].tolist() != [0.2, 0.0, -0.5]
     fixed = make_env("cadenza/OP3Walk-v0", pictures=False, command=(0.1, 0.0, 0.0))
     assert fixed.reset(seed=0)[1]["command"].tolist() == [0.1, 0.0, 0.0]
+
+
+def test_options_of_many_are_those_of_one() -> None:
+    envs = make_vec_env("cadenza/OP3Walk-v0", 2, threads=1, resample_s=0.1)
+    assert envs is not None
+    envs.seed(5)
+    envs.set_options([{"command": (0.2, 0.0, -0.5)}, {}])
+    observations = envs.reset()
+    env = make_env("cadenza/OP3Walk-v0", pictures=False, visuals=False, resample_s=0.1)
+    np.testing.assert_array_equal(observations[0], env.reset(seed=5, options={"command": (0.2, 0.0, -0.5)})[0])
+    task = envs.get_attr("task")[0]
+    others = []
+    for _ in range(12):
+        observations = envs.step(np.zeros((2, 20), np.float32))[0]
+        np.testing.assert_array_equal(observations[0], env.step(ZERO)[0])
+        others.append(task.command[1].copy())
+    np.testing.assert_array_equal(task.command[0], [0.2, 0.0, -0.5])
+    assert len(np.unique(others, axis=0)) > 1
+    envs.seed(5)
+    envs.reset()  # options are used once
+    assert task.command[0].tolist() != [0.2, 0.0, -0.5]
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ((0.5, 0.0, 0.0), "forward_m_s = 0.5 lies beyond .* forward_m_s -0.08 to 0.24"),
+        ((0.1, -0.2, 0.0), "left_m_s = -0.2"),
+        ((0.1, 0.0, 2.0), "yaw_rad_s = 2"),
+        ((0.1, 0.0), "three finite numbers"),
+        ((0.1, float("nan"), 0.0), "three finite numbers"),
+        ("fast", "three finite numbers"),
+    ],
+)
+def test_a_command_that_is_none_of_the_tasks_is_refused(command: Any, says: str) -> None:
+    env = make_env("cadenza/OP3Walk-v0", pictures=False, visuals=False)
+    env.reset(seed=0)
+    before = env.unwrapped.task.state()["arrays"]  # type: ignore[attr-defined]
+    with pytest.raises(CommandError, match=says) as caught:
+        env.reset(options={"command": command})
+    assert caught.value.advice
+    after = env.unwrapped.task.state()["arrays"]  # type: ignore[attr-defined]
+    for name, values in before.items():
+        np.testing.assert_array_equal(after[name], values)
+    envs = make_vec_env("cadenza/OP3Walk-v0", 2, threads=1)
+    assert envs is not None
+    envs.set_options({"command": command})
+    with pytest.raises(CommandError, match=says):
+        envs.reset()
+
+
+def test_zero_is_always_taken_and_a_wider_range_takes_more() -> None:
+    env = make_env("cadenza/OP3Run-v0", pictures=False, visuals=False)
+    assert not env.reset(seed=0, options={"command": (0, 0, 0)})[1]["command"].any()
+    wide = make_env("cadenza/OP3Walk-v0", pictures=False, visuals=False, forward_m_s=(0.0, 0.5))
+    assert wide.reset(seed=0, options={"command": (0.5, 0, 0)})[1]["command"][0] == 0.5
+
+
+def test_a_task_without_commands_says_which_have_them() -> None:
+    env = make_env("cadenza/OP3Stand-v0", pictures=False, visuals=False)
+    with pytest.raises(CommandError, match="OP3Stand takes no velocity command") as caught:
+        env.reset(seed=0, options={"command": (0.1, 0, 0)})
+    assert "cadenza/OP3Walk-v0" in caught.value.advice
 
 
 def test_a_curriculum_chooses_one_and_the_others_stay() -> None:

@@ -165,6 +165,22 @@ def test_pushes_kick_the_base_in_any_direction(make_task: MakeTask) -> None:
     assert (task.conditioner._next_push_s > 0).all()
 
 
+def test_pushes_come_as_often_as_the_settings_say(make_task: MakeTask) -> None:
+    task = make_task(n=8, conditions={"push": 0.01}, push_every_s=(0.1, 0.2))
+    task.reset(np.arange(8))
+    assert ((task.conditioner._next_push_s >= 0.1) & (task.conditioner._next_push_s <= 0.2)).all()
+    pushes = np.zeros(8)
+    for _ in range(100):
+        before = task.conditioner._next_push_s.copy()
+        task.conditioner.push(task.random, task.physics.qvel, 0.02, task.parameters)
+        pushes += task.conditioner._next_push_s > before
+    assert (pushes >= 2.0 / 0.22 - 1).all()
+    assert (pushes <= 2.0 / 0.1).all()
+    for wrong in ((0.0, 1.0), (2.0, 1.0)):
+        with pytest.raises(CadenzaError, match="push_every_s"):
+            make_task(push_every_s=wrong)
+
+
 def test_a_push_is_announced_to_critics(make_task: MakeTask) -> None:
     task = make_task(conditions={"push": 0.5}, privileged=True)
     task.reset(FIRST)

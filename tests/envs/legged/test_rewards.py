@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cadenza.envs.legged import rewards
+from cadenza.envs.legged.physics import SinglePhysics
 from cadenza.envs.legged.signals import Signals
 from cadenza.envs.legged.task import LeggedTask
 from cadenza.envs.legged.tasks import TASKS
@@ -86,6 +87,32 @@ def test_joint_limits_by_hand(make_signals: MakeSignals) -> None:
 def test_torque_by_hand(make_signals: MakeSignals) -> None:
     s = make_signals(torque=[[1, 1, 0], [-2, 0, 0]], torque_limit=[2, 2, 2])
     np.testing.assert_allclose(rewards.torque(s), [0.5 / 3, 1 / 3], rtol=1e-12)
+
+
+def test_balance_by_hand(make_signals: MakeSignals) -> None:
+    # Half a metre a second over 0.981 m comes to rest sqrt(0.1) x 0.5 = 0.158 m ahead; the feet are 0.1 m ahead of the
+    # base, 0.02 m of it at home, so that 0.0781 m are missing. The other copy's feet are just where they belong.
+    s = make_signals(
+        base_velocity=[[0.5, 0.0, 3.0], [0.0, 0.5, 0.0]], feet_ahead=[[0.1, 0.0], [0.02, np.sqrt(0.025)]],
+        home_feet_ahead=[0.02, 0.0], home_height=0.981,
+    )  # fmt: skip
+    missing = 0.5 * np.sqrt(0.1) - 0.08
+    expected = [np.exp(-((missing / (0.2 * 0.981)) ** 2)), 1.0]
+    np.testing.assert_allclose(rewards.balance(s, 0.2), expected, rtol=1e-12)
+
+
+def test_feet_of_the_task_are_seen_from_the_base(make_task: MakeTask) -> None:
+    task = make_task("stand", start_noise_rad=0.0)
+    task.reset(np.zeros(1, dtype=np.intp))  # in any direction: what is seen does not depend on it
+    signals = task._signals(np.zeros(1, dtype=np.intp))
+    np.testing.assert_allclose(signals.feet_ahead[0], signals.home_feet_ahead, atol=1e-9)
+    np.testing.assert_allclose(rewards.balance(signals, 0.3), 1.0)
+    feet = [task.model.body(foot.body).id for foot in task.robot.feet]
+    assert isinstance(task.physics, SinglePhysics)
+    middle = task.physics.data.xpos[feet].mean(axis=0) - task.physics.data.qpos[:3]
+    assert abs(signals.home_feet_ahead[1]) < 1e-6  # left and right are alike
+    assert np.hypot(*middle[:2]) < 0.2 * task.home_height  # and no metres away, whatever point of a foot one takes
+    assert np.hypot(*signals.home_feet_ahead) < 0.2 * task.home_height
 
 
 def test_foot_slip_counts_feet_that_touch(make_signals: MakeSignals) -> None:
