@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from cadenza.envs.cable.settings import episode_steps
+from cadenza.envs.cable.episodes import episode_steps
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.legged.tasks import TASKS
 from cadenza.envs.names import UnknownNameError, unknown_name

@@ -11,8 +11,8 @@ import numpy as np
 
 from cadenza.agents.cable_routing.geometry import GRASP_WINDOW_M, arc_at_clip, beyond_clip
 from cadenza.agents.sequencer.primitive import Observation, Outcome, Primitive
+from cadenza.envs.cable.episodes import PRIMITIVES_PER_CLIP
 from cadenza.envs.cable.routing import crossings
-from cadenza.envs.cable.settings import PRIMITIVES_PER_CLIP
 from cadenza.envs.cable.world import CableWorld
 
 HIGH_M = 0.032

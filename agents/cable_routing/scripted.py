@@ -32,9 +32,9 @@ from cadenza.agents.cable_routing.geometry import (
     point_at,
 )
 from cadenza.agents.sequencer.primitive import Action, Context, Observation, Outcome, Primitive
+from cadenza.envs.cable.episodes import PRIMITIVE_S
 from cadenza.envs.cable.hand import CONTROL_DT_S, LOWEST_M, OPEN_M, SPEED_M_S, TURN_RAD_S, wrapped
 from cadenza.envs.cable.routing import crossings
-from cadenza.envs.cable.settings import PRIMITIVE_S
 from cadenza.envs.cable.world import CableWorld
 from cadenza.envs.errors import CadenzaError
 

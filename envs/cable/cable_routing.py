@@ -19,9 +19,10 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from cadenza.envs.cable.episodes import CONTROL_HZ
 from cadenza.envs.cable.hand import ACTIONS
 from cadenza.envs.cable.observation import state_layout, state_of
-from cadenza.envs.cable.settings import CONTROL_HZ, CableConfig
+from cadenza.envs.cable.settings import CableConfig
 from cadenza.envs.cable.world import CableWorld
 from cadenza.envs.guard import BAD_STATE, all_finite
 

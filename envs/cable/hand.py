@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from cadenza.controllers.gripper import GripperControl
 from cadenza.controllers.hand_ik import HandToJoints
 from cadenza.controllers.poses import checked
+from cadenza.envs.cable.episodes import CONTROL_HZ
 from cadenza.envs.cable.model import FINGER_TIP_M
-from cadenza.envs.cable.settings import CONTROL_HZ
 from cadenza.robots.arm_description import ArmRobot
 from cadenza.robots.arm_pose import ArmIndex, home_angles, tcp_jacobian, tcp_pose
 

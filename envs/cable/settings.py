@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias
 
+from cadenza.envs.cable.episodes import CONTROL_HZ as CONTROL_HZ
+from cadenza.envs.cable.episodes import PRIMITIVE_S as PRIMITIVE_S
+from cadenza.envs.cable.episodes import PRIMITIVES_PER_CLIP as PRIMITIVES_PER_CLIP
 from cadenza.envs.cable.layouts import Layout, LayoutChoice, checked_layout
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.names import unknown_name
@@ -15,9 +18,6 @@ Grasp: TypeAlias = Literal["assist", "friction"]
 
 CAMERAS = ("wrist_left", "wrist_right", "side")
 MOST_CLIPS = 3
-PRIMITIVE_S = 6.0
-PRIMITIVES_PER_CLIP = 8
-CONTROL_HZ = 10.0
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,3 @@ def checked_disturbances(value: str | Disturbances | Mapping[str, Any]) -> Distu
         if name not in names:
             raise unknown_name("disturbance's number", name, names)
     return Disturbances(**value)
-
-
-def episode_steps(clips: int) -> int:
-    """Most control steps of an episode: 8 primitives of 6 s a clip."""
-    return round(clips * PRIMITIVES_PER_CLIP * PRIMITIVE_S * CONTROL_HZ)

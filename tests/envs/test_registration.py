@@ -8,7 +8,14 @@ import pytest
 
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.names import UnknownNameError
-from cadenza.envs.registration import ENVIRONMENTS, environment_ids, make_env, register_environments, table_ids
+from cadenza.envs.registration import (
+    CABLE_ROUTING,
+    ENVIRONMENTS,
+    environment_ids,
+    make_env,
+    register_environments,
+    table_ids,
+)
 
 
 def in_new_python(code: str) -> str:
@@ -43,6 +50,7 @@ def test_registering_twice_keeps_the_first_registration() -> None:
     assert all(gym.registry[env_id] is spec for env_id, spec in first.items())
     steps = {env_id: spec.max_episode_steps for env_id, spec in first.items()}
     tables = table_ids()
+    assert steps.pop(CABLE_ROUTING) == 480  # 8 primitives of 6 s at 10 Hz for one clip
     assert {env_id: steps.pop(env_id) for env_id in tables} == dict.fromkeys(tables, 100)
     assert all(count == (500 if "GetUp" in env_id else 1000) for env_id, count in steps.items())
 
