@@ -42,11 +42,16 @@ robots: setup
 demo: setup
 	$(BIN)/cadenza demo $(ARGS)
 
-# Two processes: in a single one scipy's k-d tree (the curriculum) crashed once after all of the agents' tests.
+# Motors and deployment keep time with emulators in other processes: one after the other, with a core to spare. The rest
+# two at a time. Agents by themselves: scipy's k-d tree (the curriculum) crashed in one process with all of their tests.
+IN_TIME := tests/acceptance tests/robots tests/controllers tests/scripts
+TWO := -n 2 --dist loadfile
+
 test: robots
 ifeq ($(strip $(ARGS)),)
-	$(BIN)/python -m pytest tests/agents tests/controllers tests/acceptance
-	$(BIN)/python -m pytest --ignore tests/agents --ignore tests/controllers --ignore tests/acceptance
+	$(BIN)/python -m pytest $(TWO) tests/agents
+	$(BIN)/python -m pytest $(TWO) $(addprefix --ignore=,tests/agents $(IN_TIME))
+	$(BIN)/python -m pytest $(IN_TIME)
 else
 	$(BIN)/python -m pytest $(ARGS)
 endif

@@ -255,7 +255,9 @@ def test_a_shared_features_extractor_of_a_peer_is_refused(agent: str, partly_see
 
 
 def test_every_agent_of_the_catalogue_can_or_is_refused(partly_seen: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert AGENTS.keys() - ASYMMETRIC_POLICIES.keys() == {"symphony"}
+    assert AGENTS.keys() - ASYMMETRIC_POLICIES.keys() == {"symphony", "slim", "multi_critic_ppo"}
+    with pytest.raises(CadenzaError, match="multi_critic_ppo has no policy whose actor sees less"):
+        build_model(RunSettings(agent="multi_critic_ppo", env_id="x"), gym.make(partly_seen))
     monkeypatch.delitem(ASYMMETRIC_POLICIES, "td3")
     with pytest.raises(CadenzaError, match="td3 has no policy whose actor sees less"):
         build("td3", gym.make(partly_seen))
