@@ -41,15 +41,22 @@ def make(env_id: str, **kwargs: Any) -> gym.Env:
     return FiniteGuard(Monitor(make_env(env_id, **kwargs)))
 
 
+def _numbers(observation: Any) -> Any:
+    """As lists; of a goal's task by part."""
+    if isinstance(observation, dict):
+        return {name: part.tolist() for name, part in observation.items()}
+    return observation.tolist()
+
+
 def play(env: gym.Env, actions: list[Any]) -> list[Any]:
     """Step, reset by hand where an episode ends, and keep everything that comes out."""
     out: list[Any] = []
     for action in actions:
         observation, reward, terminated, truncated, info = env.step(action)
         episode = {key: value for key, value in info.get("episode", {}).items() if key != "t"}
-        out.append((observation.tolist(), float(reward), terminated, truncated, episode, info.get("x_velocity")))
+        out.append((_numbers(observation), float(reward), terminated, truncated, episode, info.get("x_velocity")))
         if terminated or truncated:
-            out.append(env.reset()[0].tolist())
+            out.append(_numbers(env.reset()[0]))
     return out
 
 

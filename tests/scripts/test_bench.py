@@ -83,7 +83,7 @@ def test_env_steps_legged_robots_together(tmp_path: Path, capsys: pytest.Capture
     assert record["over_sync"] == pytest.approx(record["steps_per_s"] / record["sync_steps_per_s"], abs=0.01)
     assert record["single_steps_per_s"] == record["envs"]["cadenza/OP3Walk-v0"]["steps_per_s"]
     shown = capsys.readouterr().out
-    assert all(words in shown for words in ("physics alone", "SyncVectorEnv of 8", "LeggedVecEnv"))
+    assert all(words in shown for words in ("physics alone", "SyncVectorEnv of 8", "the environments: control"))
 
 
 def test_replay_counts_bytes(tmp_path: Path) -> None:
