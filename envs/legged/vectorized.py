@@ -16,8 +16,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
-from stable_baselines3.common.vec_env import VecEnv
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from cadenza.envs.dumps import DumpHistory
 from cadenza.envs.errors import CadenzaError
@@ -28,12 +27,13 @@ from cadenza.envs.legged.single import weighted
 from cadenza.envs.legged.task import LeggedTask, configured
 from cadenza.envs.legged.tasks import task_class
 from cadenza.envs.mirror import Mirror
+from cadenza.envs.shared_vec_env import SharedVecEnv
 from cadenza.robots import load_humanoid
 
 logger = logging.getLogger(__name__)
 
 
-class LeggedVecEnv(VecEnv):
+class LeggedVecEnv(SharedVecEnv):
     """n copies of a robot at a task.
 
     Episodes that end are begun anew at once; ``infos`` then hold ``terminal_observation``, ``TimeLimit.truncated`` and,
@@ -201,24 +201,6 @@ class LeggedVecEnv(VecEnv):
 
     def close(self) -> None:
         """Nothing is open."""
-
-    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """The same object for every copy: they share the task."""
-        return [getattr(self, attr_name) for _ in self._get_indices(indices)]
-
-    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Of all copies, as they share everything."""
-        setattr(self, attr_name, value)
-
-    def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
-        """Call a method once for every index."""
-        return [getattr(self, method_name)(*args, **kwargs) for _ in self._get_indices(indices)]
-
-    def env_is_wrapped(self, wrapper_class: type, indices: VecEnvIndices = None) -> list[bool]:
-        """It counts episodes as Monitor does, and is wrapped in nothing."""
-        from stable_baselines3.common.monitor import Monitor
-
-        return [wrapper_class is Monitor for _ in self._get_indices(indices)]
 
     # ------------------------------------------------------------------ state of a run
 

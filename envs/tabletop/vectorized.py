@@ -15,11 +15,11 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from numpy.typing import ArrayLike, NDArray
-from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from cadenza.envs.dumps import DumpHistory
 from cadenza.envs.errors import CadenzaError
+from cadenza.envs.shared_vec_env import SharedVecEnv
 from cadenza.envs.tabletop.physics import BatchPhysics
 from cadenza.envs.tabletop.play import Play
 from cadenza.envs.tabletop.settings import configured
@@ -31,7 +31,7 @@ from cadenza.robots import load_arm
 Parts = dict[str, NDArray[Any]]
 
 
-class TableVecEnv(VecEnv):
+class TableVecEnv(SharedVecEnv):
     """n copies of an arm at a task.
 
     Episodes that end are begun anew at once; ``infos`` then hold ``terminal_observation``, ``TimeLimit.truncated`` and,
@@ -185,24 +185,6 @@ class TableVecEnv(VecEnv):
     def close(self) -> None:
         """Free the renderer."""
         self.task.pictures.close()
-
-    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """The same object for every copy: they share the task."""
-        return [getattr(self, attr_name) for _ in self._get_indices(indices)]
-
-    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Of all copies, as they share everything."""
-        setattr(self, attr_name, value)
-
-    def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
-        """Call a method once for every index."""
-        return [getattr(self, method_name)(*args, **kwargs) for _ in self._get_indices(indices)]
-
-    def env_is_wrapped(self, wrapper_class: type, indices: VecEnvIndices = None) -> list[bool]:
-        """It counts episodes as Monitor does, and is wrapped in nothing."""
-        from stable_baselines3.common.monitor import Monitor
-
-        return [wrapper_class is Monitor for _ in self._get_indices(indices)]
 
     # ------------------------------------------------------------------ states, for planning and for checkpoints
 
