@@ -175,10 +175,9 @@ _STS3215_SOURCE = (
 )
 _STS3215_7_4V_SOURCE = (
     "Stall torque 19.5 kgf cm, 4 to 7.4 V, 4096 counts: a seller's listing of the 7.4 V model and another's notes on "
-    "Feetech's page; Feetech's data sheet was not read. Speed without load, 45 rpm, is the 12 V model's and too low: "
-    "both say 0.192 s for 60 deg at 7.4 V, which is 52 rpm, as DFRobot's listing does, and Open_Duck_Mini_Runtime "
-    "issue 7 has 5.24 rad/s (50 rpm) from BAM's fit. It stays until the SO-101's tasks are measured with 52. Backlash "
-    "as for 12 V (assumed)."
+    "Feetech's page; Feetech's data sheet was not read. Speed without load: both say 0.192 s for 60 deg at 7.4 V, which "
+    "is 52 rpm, as DFRobot's listing does; Open_Duck_Mini_Runtime issue 7 has 5.24 rad/s (50 rpm) from BAM's fit. "
+    "Backlash as for 12 V (assumed)."
 )
 _STS3215_12V_SOURCE = (
     "Stall torque 30 kgf cm, 0.222 s for 60 deg (45 rpm) and 4 to 14 V: a copy of Feetech's page of the ST-3215-C018, "
@@ -226,7 +225,7 @@ _SERVOS = (
             source=f"{data_sheet} {_STS3215_SOURCE}",
         )
         for name, voltage_v, torque_nm, speed_rpm, range_v, data_sheet in (
-            ("STS3215-7.4V", 7.4, 1.91, 45.0, (4.0, 7.4), _STS3215_7_4V_SOURCE),
+            ("STS3215-7.4V", 7.4, 1.91, 52.0, (4.0, 7.4), _STS3215_7_4V_SOURCE),
             ("STS3215-12V", 12.0, 2.94, 45.0, (4.0, 14.0), _STS3215_12V_SOURCE),
         )
     ),
