@@ -175,9 +175,9 @@ _STS3215_SOURCE = (
 )
 _STS3215_7_4V_SOURCE = (
     "Stall torque 19.5 kgf cm, 4 to 7.4 V, 4096 counts: a seller's listing of the 7.4 V model and another's notes on "
-    "Feetech's page; Feetech's data sheet was not read. Speed without load: both say 0.192 s for 60 deg at 7.4 V, which "
-    "is 52 rpm, as DFRobot's listing does; Open_Duck_Mini_Runtime issue 7 has 5.24 rad/s (50 rpm) from BAM's fit. "
-    "Backlash as for 12 V (assumed)."
+    "Feetech's page; Feetech's data sheet was not read. Speed without load: both say 0.192 s for 60 deg at 7.4 V, "
+    "which is 52 rpm, as DFRobot's listing does; Open_Duck_Mini_Runtime issue 7 has 5.24 rad/s (50 rpm) from BAM's "
+    "fit. Backlash as for 12 V (assumed)."
 )
 _STS3215_12V_SOURCE = (
     "Stall torque 30 kgf cm, 0.222 s for 60 deg (45 rpm) and 4 to 14 V: a copy of Feetech's page of the ST-3215-C018, "
