@@ -17,8 +17,8 @@ from cadenza.robots.actuators import actuation
 from cadenza.robots.arm_building import GRIPPER, build_spec
 from cadenza.robots.arm_description import ArmRobot
 from cadenza.robots.arm_pose import arm_index, home_angles, put_at_home, tcp_pose
+from cadenza.robots.joint_excess import joint_excess
 from cadenza.robots.menagerie import menagerie_spec
-from cadenza.robots.motors import MOTORS
 
 
 def compiled(arm: ArmRobot, **options: Any) -> tuple[mujoco.MjModel, mujoco.MjData]:
@@ -104,18 +104,7 @@ def limits(arm: ArmRobot) -> list[str]:
     if order != list(arm.joint_names):
         wrong.append(f"the table's order differs from the model's: {', '.join(order)}.")
     for joint in arm.joints:
-        motor, at = MOTORS[joint.motor], theirs.joint(joint.name).id
-        if joint.torque_nm > motor.peak_torque_nm + 1e-9:
-            wrong.append(f"{joint.name}: {joint.torque_nm} N m is more than {motor.name} has.")
-        if joint.velocity_rad_s > motor.no_load_speed_rad_s + 1e-9:
-            wrong.append(f"{joint.name}: {joint.velocity_rad_s} rad/s is faster than {motor.name} runs.")
-        low, high = theirs.jnt_range[at]
-        if theirs.jnt_limited[at] and not (low - 1e-3 <= joint.limits_rad[0] and joint.limits_rad[1] <= high + 1e-3):
-            wrong.append(f"{joint.name}: {joint.limits_rad} rad exceeds the model's ({low:.4f}, {high:.4f}).")
-        drives = (theirs.actuator_trnid[:, 0] == at) & (theirs.actuator_forcelimited > 0)
-        most = min((float(np.abs(bound).min()) for bound in theirs.actuator_forcerange[drives]), default=math.inf)
-        if joint.torque_nm > most + 1e-9:
-            wrong.append(f"{joint.name}: {joint.torque_nm} N m exceeds the model's {most:g}.")
+        wrong += joint_excess(joint, theirs)
     return wrong
 
 

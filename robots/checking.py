@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from cadenza.robots.actuators import actuation
 from cadenza.robots.building import Contacts, build_spec
 from cadenza.robots.description import LeggedRobot
+from cadenza.robots.joint_excess import joint_excess
 from cadenza.robots.menagerie import menagerie_spec
-from cadenza.robots.motors import MOTORS
 from cadenza.robots.pose import home_angles, home_qpos, joint_addresses
 
 GRAVITY = 9.81
@@ -92,19 +92,7 @@ def limits(robot: LeggedRobot) -> list[str]:
     theirs = menagerie_spec(robot.menagerie, robot.entry).compile()
     wrong = []
     for joint in robot.joints:
-        motor, at = MOTORS[joint.motor], theirs.joint(joint.name).id
-        if joint.torque_nm > motor.peak_torque_nm + 1e-9:
-            wrong.append(f"{joint.name}: {joint.torque_nm} N m is more than {motor.name} has.")
-        if joint.velocity_rad_s > motor.no_load_speed_rad_s + 1e-9:
-            wrong.append(f"{joint.name}: {joint.velocity_rad_s} rad/s is faster than {motor.name} runs.")
-        low, high = theirs.jnt_range[at]
-        if theirs.jnt_limited[at] and not (low - 1e-3 <= joint.limits_rad[0] and joint.limits_rad[1] <= high + 1e-3):
-            wrong.append(f"{joint.name}: {joint.limits_rad} rad exceeds the model's ({low:.4f}, {high:.4f}).")
-        drives = (theirs.actuator_trnid[:, 0] == at) & (theirs.actuator_forcelimited > 0)
-        bounds = [theirs.jnt_actfrcrange[at]] if theirs.jnt_actfrclimited[at] else []
-        most = min((float(np.abs(b).min()) for b in [*bounds, *theirs.actuator_forcerange[drives]]), default=math.inf)
-        if joint.torque_nm > most + 1e-9:
-            wrong.append(f"{joint.name}: {joint.torque_nm} N m exceeds the model's {most:g}.")
+        wrong += joint_excess(joint, theirs)
     return wrong
 
 

@@ -7,18 +7,15 @@ seed ``s``: the task is the same code, and MuJoCo's batch promises the results o
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from cadenza.envs.dumps import DumpHistory
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.legged.events import describe
 from cadenza.envs.legged.motor_record import MotorRecord
@@ -75,29 +72,15 @@ class LeggedVecEnv(SharedVecEnv):
         self.task: LeggedTask = kind(description, config, n, lambda model: BatchPhysics(model, n, threads))
         assert isinstance(self.task.physics, BatchPhysics)
         self.physics = self.task.physics
-        self.curriculum: Any = None
-        """A :class:`cadenza.envs.teachers.curriculum.Curriculum` that chooses parameters at every reset."""
         observations = spaces.Box(-np.inf, np.inf, (self.task.layout.size,), np.float64)
         actions = spaces.Box(-1.0, 1.0, (len(self.task.home),), np.float32)
-        self.render_mode = None
         self.actor_observation_size = self.task.layout.actor_size
-        self.spec = EnvSpec(env_id or f"cadenza/{task}", max_episode_steps=self.task.episode_steps)
-        """Whoever asks for the time limit finds it where Gymnasium's environments have it."""
-        self._history = DumpHistory(dump_path, {"env_id": env_id, "env_kwargs": settings})
-        self._returns, self._lengths = np.zeros(n), np.zeros(n, dtype=np.int64)
-        self._began = time.perf_counter()
         self._last_finite = np.zeros((n, self.task.layout.size))
-        self._started = False
         self._actions = np.zeros((n, len(self.task.home)))
         self._forces = self.physics.read("actuator_force")
         self.motor_record = MotorRecord(self.task.model, n, self.task.dt)
         """What the commands so far would have done to the motors."""
-        super().__init__(n, observations, actions)
-
-    @property
-    def model(self) -> Any:
-        """The model that the copies share."""
-        return self.task.model
+        super().__init__(self.task, n, observations, actions, env_id, dump_path, settings)
 
     @property
     def events_record(self) -> dict[str, Any]:
@@ -108,11 +91,6 @@ class LeggedVecEnv(SharedVecEnv):
     def mirror(self) -> Mirror:
         """How its observations and actions look in a mirror, for agents that learn from both."""
         return self.task.mirror
-
-    @property
-    def dt(self) -> float:
-        """Length of a control step, s."""
-        return self.task.dt
 
     # ------------------------------------------------------------------ Stable-Baselines3's interface
 
@@ -125,21 +103,15 @@ class LeggedVecEnv(SharedVecEnv):
         told = {index: given["command"] for index, given in enumerate(self._options) if "command" in (given or {})}
         for command in told.values():
             self.task.checked_command(command)
+        self._seed_copies()
         for index in range(self.num_envs):
-            seed = self._seeds[index]
-            if seed is not None:
-                self.task.seed(index, seed)
-            elif not self._started:
-                self.task.seed(index, int(np.random.SeedSequence().generate_state(1)[0]))
             self._choose_parameters(index)
-        self._started = True
         observations = self.task.reset(np.arange(self.num_envs))
         for index, command in told.items():
             observations[index] = self.task.hold_command(index, command)
         self.motor_record.begin(np.arange(self.num_envs))
-        self._reset_seeds()
         self._reset_options()
-        self._returns[:], self._lengths[:] = 0.0, 0
+        self._tally.begin()
         self._last_finite[:] = observations
         return observations.copy()
 
@@ -163,8 +135,7 @@ class LeggedVecEnv(SharedVecEnv):
             observations[bad], rewards[bad], terminated = self._last_finite[bad], 0.0, terminated | bad
             terms = {name: np.where(bad, 0.0, values) for name, values in terms.items()}
         self._last_finite[:] = observations
-        self._returns += rewards
-        self._lengths += 1
+        self._tally.add(rewards)
         truncated = np.asarray((task.steps >= task.episode_steps) & ~terminated)
         done: NDArray[np.bool_] = np.logical_or(terminated, truncated)
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
@@ -172,24 +143,22 @@ class LeggedVecEnv(SharedVecEnv):
             infos[index]["non_finite"] = True
         ended = np.flatnonzero(done)
         if len(ended):
-            seconds = round(time.perf_counter() - self._began, 6)
             measures = {name: values[ended] for name, values in task.measures().items()}
             for row, index in enumerate(ended.tolist()):
-                total, length = float(self._returns[index]), int(self._lengths[index])
                 infos[index] |= {
                     "terminal_observation": observations[index].copy(),
                     "TimeLimit.truncated": bool(truncated[index]),
-                    "episode": {"r": round(total, 6), "l": length, "t": seconds},
+                    "episode": self._tally.entry(index),
                     "reward_terms": weighted(task, terms, rewards, index),
                     **{name: float(values[row]) for name, values in measures.items()},
                 }
                 if self.curriculum is not None:
-                    self.curriculum.finish(index, float("nan") if bad[index] else total)
+                    self.curriculum.finish(index, float("nan") if bad[index] else float(self._tally.returns[index]))
                 self._choose_parameters(index)
             observations[ended] = task.reset(ended)
             self.motor_record.begin(ended)
             self._last_finite[ended] = observations[ended]
-            self._returns[ended], self._lengths[ended] = 0.0, 0
+            self._tally.begin(ended)
         return observations, rewards.astype(np.float32), done, infos
 
     def _choose_parameters(self, index: int) -> None:
@@ -210,8 +179,7 @@ class LeggedVecEnv(SharedVecEnv):
             "physics": self.physics.batch.state.copy(),
             "task": self.task.state(),
             "curriculum": None if self.curriculum is None else self.curriculum.state_dict(),
-            "returns": self._returns.copy(),
-            "lengths": self._lengths.copy(),
+            **self._tally.state(),
             "last_finite": self._last_finite.copy(),
             "motors": self.motor_record.state(),
         }
@@ -227,7 +195,7 @@ class LeggedVecEnv(SharedVecEnv):
         if state.get("curriculum") is not None and self.curriculum is not None:
             self.curriculum.load_state_dict(state["curriculum"])
         self.physics.batch.state[...] = state["physics"]
-        self._returns[:], self._lengths[:] = state["returns"], state["lengths"]
+        self._tally.set_state(state)
         self._last_finite[:] = state["last_finite"]
         if "motors" in state:  # runs of before did not count them
             self.motor_record.set_state(state["motors"])

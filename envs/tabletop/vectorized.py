@@ -6,18 +6,15 @@ the seed ``s``: the task is the same code, and MuJoCo's batch promises the resul
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from gymnasium.envs.registration import EnvSpec
 from numpy.typing import ArrayLike, NDArray
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from cadenza.envs.dumps import DumpHistory
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.shared_vec_env import SharedVecEnv
 from cadenza.envs.tabletop.physics import BatchPhysics
@@ -75,31 +72,14 @@ class TableVecEnv(SharedVecEnv):
 
         self.task: TableTask = task_class(task)(load_arm(arm), config, n, together)
         self.physics = physics[0]
-        self.curriculum: Any = None
-        self.render_mode = None
-        self.spec = EnvSpec(env_id or f"cadenza/{task}", max_episode_steps=self.task.episode_steps)
-        """Whoever asks for the time limit finds it where Gymnasium's environments have it."""
         if isinstance(self.task, Play):
             self.reward_groups, self.reward_weights = self.task.reward_groups, self.task.reward_weights
             self.object_entries = self.task.object_entries
         self._flat = not isinstance(self.task.observation_space, spaces.Dict)
-        self._history = DumpHistory(dump_path, {"env_id": env_id, "env_kwargs": settings})
-        self._returns, self._lengths = np.zeros(n), np.zeros(n, dtype=np.int64)
-        self._began = time.perf_counter()
         self._last_finite: Parts = {}
-        self._started = False
         self._actions = np.zeros((n, self.task.driver.size))
-        super().__init__(n, self.task.observation_space, self.task.action_space)
-
-    @property
-    def model(self) -> Any:
-        """The model that the copies share."""
-        return self.task.model
-
-    @property
-    def dt(self) -> float:
-        """Length of a control step, s."""
-        return self.task.dt
+        spaces_of_one = self.task.observation_space, self.task.action_space
+        super().__init__(self.task, n, *spaces_of_one, env_id, dump_path, settings)
 
     def compute_reward(self, achieved_goal: ArrayLike, desired_goal: ArrayLike, info: Any) -> Any:
         """The reward of goals (..., 3), as hindsight needs it."""
@@ -110,18 +90,11 @@ class TableVecEnv(SharedVecEnv):
     def reset(self) -> VecEnvObs:
         """Begin all episodes; seeds and options given with ``seed()`` and ``set_options()`` are used once."""
         options = [self.task.check_options(self._options[index]) for index in range(self.num_envs)]
-        for index in range(self.num_envs):
-            seed = self._seeds[index]
-            if seed is not None:
-                self.task.seed(index, seed)
-            elif not self._started:
-                self.task.seed(index, int(np.random.SeedSequence().generate_state(1)[0]))
-            self.task.options[index] = options[index]
-        self._started = True
+        self._seed_copies()
+        self.task.options[:] = options
         observation = self.task.observation(self.task.reset(np.arange(self.num_envs)))
-        self._reset_seeds()
         self._reset_options()
-        self._returns[:], self._lengths[:] = 0.0, 0
+        self._tally.begin()
         self._last_finite = {name: values.copy() for name, values in observation.items()}
         return self._observed(observation)
 
@@ -151,8 +124,7 @@ class TableVecEnv(SharedVecEnv):
             for index in np.flatnonzero(bad).tolist():
                 infos[index] = blank(infos[index]) | {"non_finite": True}
         self._last_finite = {name: values.copy() for name, values in observation.items()}
-        self._returns += rewards
-        self._lengths += 1
+        self._tally.add(rewards)
         truncated = (task.steps >= task.episode_steps) & ~terminated
         done: NDArray[np.bool_] = terminated | truncated
         names, columns = tuple(terms), [values.tolist() for values in terms.values()]
@@ -167,17 +139,16 @@ class TableVecEnv(SharedVecEnv):
         self, ended: NDArray[np.intp], observation: Parts, truncated: NDArray[np.bool_], infos: list[dict[str, Any]]
     ) -> None:
         """Note the ends of these copies' episodes in the infos and begin new ones; writes into ``observation``."""
-        seconds = round(time.perf_counter() - self._began, 6)
         for index in ended.tolist():
             last = {name: values[index].copy() for name, values in observation.items()}
             infos[index] |= {
                 "terminal_observation": last["state"] if self._flat else last,
                 "TimeLimit.truncated": bool(truncated[index]),
-                "episode": {"r": round(float(self._returns[index]), 6), "l": int(self._lengths[index]), "t": seconds},
+                "episode": self._tally.entry(index),
             }
         for name, values in self.task.observation(self.task.reset(ended), ended).items():
             observation[name][ended] = self._last_finite[name][ended] = values[ended]
-        self._returns[ended], self._lengths[ended] = 0.0, 0
+        self._tally.begin(ended)
 
     def _observed(self, observation: Parts) -> VecEnvObs:
         return observation["state"] if self._flat else observation
@@ -196,14 +167,14 @@ class TableVecEnv(SharedVecEnv):
         """Put states into these copies, of any copy or of a single environment; the observations of all."""
         ids = np.array(list(self._get_indices(indices)), dtype=np.intp)
         observation = self.task.observation(self.task.set_states(ids, states))
-        self._returns[ids], self._lengths[ids] = 0.0, self.task.steps[ids]
+        self._tally.returns[ids], self._tally.lengths[ids] = 0.0, self.task.steps[ids]
         self._last_finite = {name: values.copy() for name, values in observation.items()}
         self._started = True
         return self._observed(observation)
 
     def get_state(self) -> dict[str, Any]:
         """All that a run's next steps depend on, as arrays and plain values."""
-        return {"copies": self.get_states(), "returns": self._returns.copy(), "lengths": self._lengths.copy()}
+        return {"copies": self.get_states(), **self._tally.state()}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Go on from :meth:`get_state` of an environment made the same way."""
@@ -213,7 +184,7 @@ class TableVecEnv(SharedVecEnv):
                 "Make the environment with the same number of copies as the run that saved it.",
             )
         self.set_states(state["copies"])
-        self._returns[:], self._lengths[:] = state["returns"], state["lengths"]
+        self._tally.set_state(state)
 
 
 def blank(info: Mapping[str, Any]) -> dict[str, Any]:
