@@ -89,7 +89,7 @@ def _short(steps: float) -> str:
 
 
 def _name(axis: Any, labels: list[Label], spacing: float, place: Callable[[float], float]) -> None:
-    """Write the labels beside their points, moved up or down until they are clear of each other.
+    """Write the labels beside their points, moved up or down until they are clear of each other and of the axis.
 
     ``place`` maps x to a share of the panel's width, by which labels far apart do not push each other.
     """
@@ -97,6 +97,7 @@ def _name(axis: Any, labels: list[Label], spacing: float, place: Callable[[float
 
     labels = sorted(labels, key=lambda label: label[1])
     heights = [y for _, y, _, _ in labels]
+    lowest = axis.get_ylim()[0] + spacing / 2  # below are the ticks
     for _ in range(200):
         for upper in range(len(labels)):
             for lower in range(upper):
@@ -104,6 +105,7 @@ def _name(axis: Any, labels: list[Label], spacing: float, place: Callable[[float
                 if abs(place(labels[upper][0]) - place(labels[lower][0])) < _LABEL_WIDTH and gap < spacing:
                     heights[upper] += (spacing - gap) / 2
                     heights[lower] -= (spacing - gap) / 2
+        heights = [max(height, lowest) for height in heights]
     for (x, y, text, colour), height in zip(labels, heights, strict=True):
         axis.annotate(
             text,
