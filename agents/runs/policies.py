@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -118,7 +119,10 @@ def _open_run(folder: RunFolder, which: Which, device: str) -> OpenedPolicy:
             small["buffer_size"] = 1
         if settings.agent == "symphony":
             small["learning_starts"] = 1
-        model = build_model(settings, env, **small)
+        with warnings.catch_warnings():
+            # One environment's rollouts are smaller than a minibatch of training; nobody trains here.
+            warnings.filterwarnings("ignore", message="You have specified a mini-batch size", category=UserWarning)
+            model = build_model(settings, env, **small)
     finally:
         env.close()
     best = folder.best / _WEIGHTS

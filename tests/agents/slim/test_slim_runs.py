@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,3 +60,11 @@ def test_a_preset_that_changes_later_does_not_change_the_runs_it_began(
     model, _ = open_skills(tmp_path / "run")
     assert model.config.gamma == before.gamma
     assert dict(model.config.weights) == dict(before.weights)
+
+
+def test_opening_a_run_does_not_advise_on_training(tmp_path: Path, puck_id: str, small: dict[str, Any]) -> None:
+    settings = RunSettings("slim", puck_id, "slim", 32, n_envs=2, evaluate_every=0, overrides=small)
+    train(settings, tmp_path / "run")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="You have specified a mini-batch size")
+        open_skills(tmp_path / "run")
