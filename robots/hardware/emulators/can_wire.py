@@ -18,13 +18,13 @@ import os
 import select
 import threading
 import time
-import tty
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from cadenza.robots.hardware.emulators.faults import Heard
+from cadenza.robots.hardware.emulators.pseudo_terminal import PseudoTerminal
 from cadenza.robots.hardware.emulators.world import World
 from cadenza.robots.hardware.errors import HardwareError, MissingSdkError
 
@@ -149,36 +149,15 @@ class SlcanChannel:
     """
 
     def __init__(self, link: Path | None = None):
-        self._link = link
+        self._terminal = PseudoTerminal(link)
         self._waiting = bytearray()
-        self._master, self._slave = os.openpty()
-        tty.setraw(self._master)
-        tty.setraw(self._slave)
-        os.set_blocking(self._master, False)
-        path = os.ttyname(self._slave)
-        self.address = path
-        if link is not None:
-            if link.is_symlink():
-                link.unlink()
-            try:
-                link.symlink_to(path)
-            except OSError as error:
-                raise HardwareError(f"The link {link} cannot be made: {error.strerror}.", "Another --link.") from error
-            self.address = str(link)
+        self.address = self._terminal.address
 
     def fileno(self) -> int:
-        return self._master
+        return self._terminal.fileno()
 
     def take(self) -> list[Datagram]:
-        if self._master < 0:
-            return []
-        while True:
-            try:
-                data = os.read(self._master, 4096)
-            except (BlockingIOError, OSError):
-                break
-            if not data:
-                break
+        while data := self._terminal.read():
             self._waiting += data
         found = []
         while (end := self._waiting.find(b"\r")) >= 0:
@@ -192,38 +171,27 @@ class SlcanChannel:
     def _obey(self, line: bytes) -> Datagram | None:
         if line[:1] not in (b"t", b"T"):
             if line:
-                self._write(b"V1013\r" if line[:1] == b"V" else b"\r")
+                self._terminal.write(b"V1013\r" if line[:1] == b"V" else b"\r")
             return None
         digits = 8 if line[:1] == b"T" else 3
         try:
             number, size = int(line[1 : 1 + digits], 16), int(line[1 + digits : 2 + digits])
             data = bytes.fromhex(line[2 + digits : 2 + digits + 2 * size].decode())
         except ValueError:
-            self._write(b"\a")
+            self._terminal.write(b"\a")
             return None
         return Datagram(number, data, digits == 8) if len(data) == size <= 8 else None
 
-    def _write(self, data: bytes) -> None:
-        with contextlib.suppress(OSError):  # a host that never reads fills the terminal
-            os.write(self._master, data)
-
     def give(self, frame: Datagram) -> None:
         head = f"T{frame.id:08X}" if frame.extended else f"t{frame.id:03X}"
-        self._write(f"{head}{len(frame.data)}{frame.data.hex().upper()}\r".encode())
+        self._terminal.write(f"{head}{len(frame.data)}{frame.data.hex().upper()}\r".encode())
 
     def error(self, bus_off: bool) -> None:
         if bus_off:
             self.close()  # what an adapter does that is pulled
 
     def close(self) -> None:
-        for descriptor in (self._master, self._slave):
-            if descriptor >= 0:
-                with contextlib.suppress(OSError):
-                    os.close(descriptor)
-        self._master = self._slave = -1
-        if self._link is not None and self._link.is_symlink():
-            with contextlib.suppress(OSError):
-                self._link.unlink()
+        self._terminal.close()
 
 
 class CanDevices(ABC):

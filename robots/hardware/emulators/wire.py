@@ -8,24 +8,17 @@ device's return delay, after whatever else is still on the wire. In lockstep no 
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
 import select
-import struct
-import termios
 import threading
 import time
-import tty
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
 from cadenza.robots.hardware.emulators.faults import Heard
+from cadenza.robots.hardware.emulators.pseudo_terminal import PseudoTerminal
 from cadenza.robots.hardware.emulators.world import World
-from cadenza.robots.hardware.errors import HardwareError
 
-_TCGETS2 = 0x802C542A  # Linux, asm-generic: termios with the speed as a number, which may be any
 _BITS_PER_BYTE = 10
 _QUIET_S = 0.02
 """An unfinished packet is forgotten after the line was quiet for this long."""
@@ -102,55 +95,21 @@ class SerialWire:
     def __init__(self, world: World, bus: SerialBus, *, link: Path | None = None, name: str = "serial"):
         self.world, self.bus, self.name = world, bus, name
         self._link = Path(link) if link is not None else None
-        self._master = self._slave = -1
         self._busy_until = 0.0
         self._late: list[tuple[float, bytes]] = []
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
-        self._open()
+        # A client that never sets a speed meets devices that listen.
+        self._terminal = PseudoTerminal(self._link, bus.listening())
 
     @property
     def address(self) -> str:
         """Path of the serial port: the link, if one was asked for."""
-        return str(self._link) if self._link is not None else self._path
-
-    # ------------------------------------------------------------------ the terminal
-
-    def _open(self) -> None:
-        self._master, self._slave = os.openpty()
-        self._path = os.ttyname(self._slave)
-        tty.setraw(self._master)
-        tty.setraw(self._slave)
-        speed = getattr(termios, f"B{self.bus.listening()}", None)
-        if speed is not None:  # a client that never sets a speed meets devices that listen
-            attributes = termios.tcgetattr(self._slave)
-            attributes[4] = attributes[5] = speed
-            termios.tcsetattr(self._slave, termios.TCSANOW, attributes)
-        os.set_blocking(self._master, False)
-        if self._link is not None:
-            if self._link.is_symlink():
-                self._link.unlink()
-            try:
-                self._link.symlink_to(self._path)
-            except OSError as error:
-                raise HardwareError(
-                    f"The link {self._link} cannot be made: {error.strerror}.", "Choose another path for --link."
-                ) from error
-
-    def _close(self) -> None:
-        for descriptor in (self._master, self._slave):
-            if descriptor >= 0:
-                with contextlib.suppress(OSError):
-                    os.close(descriptor)
-        self._master = self._slave = -1
-        if self._link is not None and self._link.is_symlink():
-            with contextlib.suppress(OSError):
-                self._link.unlink()
+        return self._terminal.address
 
     def baud(self) -> int:
         """Speed that the host has set, bit/s."""
-        answer = fcntl.ioctl(self._slave, _TCGETS2, b"\0" * 44)
-        return int(struct.unpack("4I20x2I", answer)[5])
+        return self._terminal.speed()
 
     # ------------------------------------------------------------------ traffic
 
@@ -164,7 +123,7 @@ class SerialWire:
         if self._thread is not None:
             self._thread.join(timeout=5)
             self._thread = None
-        self._close()
+        self._terminal.close()
 
     def drain(self) -> None:
         """All that has arrived, and replies that a fault held back until now; only lockstep needs it."""
@@ -179,44 +138,39 @@ class SerialWire:
     def _plug(self) -> bool:
         """Pull or put back the adapter as the fault plan has it; whether it is in."""
         gone = self.world.faults.port_gone(self.world.now_s)
-        if gone and self._master >= 0:
-            self._close()
-        elif not gone and self._master < 0 and not self._ended.is_set():
-            self._open()
-        return self._master >= 0
+        if gone:
+            self._terminal.close()
+        elif not self._terminal.is_open and not self._ended.is_set():
+            self._terminal = PseudoTerminal(self._link, self.bus.listening())
+        return self._terminal.is_open
 
     def _take(self) -> list[tuple[Reply, float]]:
         """Replies to what can be read without waiting; the lock is held."""
         found: list[tuple[Reply, float]] = []
-        while True:
-            try:
-                data = os.read(self._master, 4096)
-            except (BlockingIOError, OSError):
-                return found
-            if not data:
-                return found
+        while data := self._terminal.read():
             baud = self.baud()
             now_s = self.world.now_s
             self.world.log.add(now_s, "in", self.name, data)
             start = max(time.monotonic(), self._busy_until)
             self._busy_until = start + len(data) * _BITS_PER_BYTE / max(baud, 1)
             found += self.bus.hear(data, baud)
+        return found
 
     def _serve(self) -> None:
         while not self._ended.is_set():
             with self.world.lock:
-                master = self._master if self._plug() else -1
-            if master < 0:
+                terminal = self._terminal if self._plug() else None
+            if terminal is None:
                 self._ended.wait(0.005)
                 continue
             try:
-                ready, _, _ = select.select([master], [], [], 0.02)
+                ready, _, _ = select.select([terminal], [], [], 0.02)
             except (OSError, ValueError):  # unplugged meanwhile
                 continue
             if not ready:
                 continue
             with self.world.lock:
-                if self._master != master:
+                if self._terminal is not terminal or not terminal.is_open:
                     continue
                 replies = self._take()
                 if self.world.lockstep:
@@ -244,8 +198,6 @@ class SerialWire:
                 self._write(reply.data)
 
     def _write(self, data: bytes) -> None:
-        if self._master < 0 or not data:
-            return
-        self.world.log.add(self.world.now_s, "out", self.name, data)
-        with contextlib.suppress(OSError):  # a host that never reads fills the terminal: bytes are lost, as on a wire
-            os.write(self._master, data)
+        if self._terminal.is_open and data:
+            self.world.log.add(self.world.now_s, "out", self.name, data)
+            self._terminal.write(data)
