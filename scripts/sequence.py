@@ -16,6 +16,7 @@ from cadenza.scripts.parse import parse, settings_from
 from cadenza.scripts.updates_bar import updates_bar
 
 if TYPE_CHECKING:
+    from cadenza.agents.sequencer.decisions import Decisions
     from cadenza.agents.sequencer.machine import EpisodeResult
 
 Pairs = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")]
@@ -50,8 +51,8 @@ class Collect:
 class Train:
     """Learn to choose as the expert did."""
 
-    decisions: Annotated[Path, tyro.conf.Positional]
-    """.npz of `cadenza sequence collect`, or a folder of whole demonstrations"""
+    decisions: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """.npz of `cadenza sequence collect`, or folders of whole demonstrations; several are joined"""
     run: Path
     """folder to make"""
     embedding: Path | None = None
@@ -194,20 +195,17 @@ def _collect(options: Collect) -> int:
 def _train(options: Train) -> int:
     from cadenza.agents.imitation.policy import ImitationPolicy
     from cadenza.agents.sequencer.config import resolve_selector_config
-    from cadenza.agents.sequencer.decisions import Decisions, from_demonstrations
     from cadenza.agents.sequencer.training import train_selector
 
     config = resolve_selector_config(settings_from(options.set))
-    if options.decisions.is_dir():
-        from cadenza.agents.demos import DemoSet
-        from cadenza.agents.sequences import primitive_names
-
-        demos = DemoSet(options.decisions, verify=False)
-        decisions = from_demonstrations(demos, primitive_names(demos.schema.env_id))
-    else:
-        decisions = Decisions.load(options.decisions)
+    if not options.decisions:
+        raise CadenzaError("sequence train needs decisions.", "cadenza sequence train DECISIONS.npz --run RUN")
+    parts = [_decisions_in(path) for path in options.decisions]
+    decisions = parts[0]
+    for more in parts[1:]:
+        decisions = decisions.joined(more)
     embedding = None if options.embedding is None else ImitationPolicy.load(options.embedding)
-    facts = {"decisions_from": str(options.decisions), "embedding_from": str(options.embedding or "")}
+    facts = {"decisions_from": " ".join(map(str, options.decisions)), "embedding_from": str(options.embedding or "")}
     with updates_bar() as progress:
         result = train_selector(
             decisions, config, embedding=embedding, run=options.run, facts=facts, resume=options.resume,
@@ -223,6 +221,19 @@ def _train(options: Train) -> int:
     out.print(f"[bold green]done[/]: {result.step:,} updates on {len(decisions):,} decisions{words}")
     out.print(f"sequencer: {escape(str(options.run))}")
     return 0
+
+
+def _decisions_in(path: Path) -> Decisions:
+    """Of a file of decisions, or of a folder of demonstrations."""
+    from cadenza.agents.sequencer.decisions import Decisions, from_demonstrations
+
+    if not path.is_dir():
+        return Decisions.load(path)
+    from cadenza.agents.demos import DemoSet
+    from cadenza.agents.sequences import primitive_names
+
+    demos = DemoSet(path, verify=False)
+    return from_demonstrations(demos, primitive_names(demos.schema.env_id))
 
 
 def _run(options: Run) -> int:

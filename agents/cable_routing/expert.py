@@ -12,11 +12,14 @@ import numpy as np
 from cadenza.agents.cable_routing.geometry import GRASP_WINDOW_M, arc_at_clip, beyond_clip
 from cadenza.agents.sequencer.primitive import Observation, Outcome, Primitive
 from cadenza.envs.cable.episodes import PRIMITIVES_PER_CLIP
+from cadenza.envs.cable.model import SEGMENT_M, SEGMENTS
 from cadenza.envs.cable.routing import crossings
 from cadenza.envs.cable.world import CableWorld
 
 HIGH_M = 0.032
 """A hand above this is on its way to a clip; one below has tried to lay the cable."""
+ON_LIPS_M = 0.012
+"""A held cable so near to the clip's middle, but not in it, rides on its lips."""
 NEAR_CLIP_M = 0.06
 """A loose cable that crosses the clip's mid-plane so near to it was laid beside it, or came out."""
 
@@ -24,21 +27,37 @@ NEAR_CLIP_M = 0.06
 def expert_choice(world: CableWorld) -> str:
     """Name of the primitive that the clip in work needs now.
 
-    A cable in the clip: ``tighten``, until it has been there for long enough. A cable held at the right place and
-    height: ``route``; held there but low, so that laying it has failed, or held too far out: ``regrasp``; held too
-    near: ``go_next``. A loose cable beside the clip, where a failed attempt leaves it: ``regrasp``; anywhere else:
-    ``go_next``.
+    A cable in the clip: ``tighten``, until it has been there for long enough. A cable held at the right place:
+    ``route``, also after an attempt that laid it beside the clip; riding on the clip's lips, or held too far out:
+    ``regrasp``; held too near: ``go_next``. A loose cable beside the clip, where a failed attempt leaves it:
+    ``regrasp``; anywhere else, or with the hand still at the clip before: ``go_next``.
     """
     clip = world.current_clip
     if world.seat(clip) is not None:
         return "tighten"
     beyond = beyond_clip(world, clip)
     if beyond is None:
-        return "regrasp" if _lies_beside(world, clip) else "go_next"
+        return "regrasp" if _lies_beside(world, clip) and not _at_the_last(world, clip) else "go_next"
     least, most = GRASP_WINDOW_M
     if beyond < least:
         return "go_next"
-    return "route" if beyond <= most and world.tcp[2] >= HIGH_M else "regrasp"
+    if beyond > most:
+        return "regrasp"
+    return "regrasp" if world.tcp[2] < HIGH_M and _jammed(world, clip) else "route"
+
+
+def _jammed(world: CableWorld, clip: int) -> bool:
+    """Whether the cable rides on the clip's lips."""
+    return any(abs(found.across_m) <= ON_LIPS_M for found in crossings(world.nodes, world.clips[clip]))
+
+
+def _at_the_last(world: CableWorld, clip: int) -> bool:
+    """Whether the closed hand is still at the clip before: that the cable has slipped out of it, nobody sees."""
+    lengths, nodes = SEGMENT_M * np.arange(SEGMENTS + 1), world.nodes
+    away = np.linalg.norm(nodes - world.tcp, axis=1)
+    nearest = int(np.argmin(away))
+    near = world.hand.closing and away[nearest] <= 0.02
+    return bool(near and lengths[nearest] - arc_at_clip(world, clip) < GRASP_WINDOW_M[0])
 
 
 def _lies_beside(world: CableWorld, clip: int) -> bool:

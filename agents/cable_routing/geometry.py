@@ -7,19 +7,21 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from cadenza.envs.cable.hand import MOST_YAW_RAD
 from cadenza.envs.cable.layouts import ClipPose
 from cadenza.envs.cable.model import LENGTH_M
 from cadenza.envs.cable.world import CableWorld
 
 Array = NDArray[np.float64]
 
-SLACK_M = 0.018
+SLACK_M = 0.024
 """More cable than the straight way to the clip takes: without it the cable cannot turn into the clip."""
 LEAD_M = 0.036
 """From the clip to the hand that lays the cable: the fingers are 2 cm wide."""
 FINGERS_HALF_M = (0.010, 0.034)
 """Half of the room that open fingers take, along and across the cable."""
-CLIP_HALF_M = 0.013
+CLIP_HALF_M = 0.016
+"""Half of a clip's diagonal."""
 GRASP_WINDOW_M = (0.032, 0.100)
 """Beyond the clip along the cable, in which a hold can lay it."""
 
@@ -50,8 +52,8 @@ def point_at(nodes: Array, arc_m: float) -> tuple[Array, float]:
 
 
 def hand_yaw_along(yaw: float) -> float:
-    """The hand's yaw for a cable of this yaw: fingers do not mind which way the cable goes."""
-    return math.remainder(yaw, math.pi)
+    """The hand's yaw for a cable of this yaw: fingers do not mind which way the cable goes; within its reach."""
+    return min(max(math.remainder(yaw, math.pi), -MOST_YAW_RAD), MOST_YAW_RAD)
 
 
 def grasp_arc(world: CableWorld, clip: int, beyond_m: float) -> float:
@@ -62,10 +64,10 @@ def grasp_arc(world: CableWorld, clip: int, beyond_m: float) -> float:
     wanted = arc_at_clip(world, clip) + beyond_m
     nodes = world.nodes
     best, least = wanted, math.inf
-    for shift in (0.0, 0.008, -0.008, 0.016, -0.016, 0.024, 0.032, 0.040):
+    for shift in (0.0, 0.008, -0.008, 0.016, -0.016, -0.024, 0.024, 0.032, 0.040, 0.048):
         arc = min(wanted + shift, LENGTH_M - 0.01)
         place, yaw = point_at(nodes, arc)
-        cost = abs(shift) + 10.0 * _blocked(world, place, hand_yaw_along(yaw))
+        cost = abs(shift) + 30.0 * _blocked(world, place, hand_yaw_along(yaw))
         if cost < least:
             best, least = arc, cost
     return best

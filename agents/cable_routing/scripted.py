@@ -3,10 +3,10 @@
 =========  =========================================================================================  ================
 primitive  what it does                                                                               success
 =========  =========================================================================================  ================
-go_next    opens, goes to the cable 5.4 cm beyond the clip, takes hold, carries it over the clip       the cable is held
-route      lays the held cable into the clip: over its exit, down, a pull with a wiggle                it is seated
+go_next    opens, goes to the cable 6 cm beyond the clip, takes hold, carries it over the clip         the cable is held
+route      lays the held cable into the clip: over its exit, along the channel, down, a pull           it is seated
 tighten    pulls along the exit tangent, to 2 N or 5 cm                                                seated and pulled
-regrasp    lifts and shakes what is held, lets go, takes hold 5 to 6 cm beyond the clip, lifts         the cable is held
+regrasp    lifts and shakes what is held, lets go, takes hold 5 to 7 cm beyond the clip, lifts         the cable is held
 =========  =========================================================================================  ================
 
 "Beyond" is along the cable, from where it would cross the clip if it came straight from the last clip it lies in.
@@ -34,6 +34,7 @@ from cadenza.agents.cable_routing.geometry import (
 from cadenza.agents.sequencer.primitive import Action, Context, Observation, Outcome, Primitive
 from cadenza.envs.cable.episodes import PRIMITIVE_S
 from cadenza.envs.cable.hand import CONTROL_DT_S, LOWEST_M, OPEN_M, SPEED_M_S, TURN_RAD_S, wrapped
+from cadenza.envs.cable.model import LENGTH_M
 from cadenza.envs.cable.routing import crossings
 from cadenza.envs.cable.world import CableWorld
 from cadenza.envs.errors import CadenzaError
@@ -52,6 +53,18 @@ PULL_N = 2.0
 PULL_M = 0.05
 MOST_N = 3.5
 """A cable that pulls harder is given way to."""
+LOW_M = 0.030
+"""A hand below this has laid the cable."""
+LOW_STEPS = 36
+"""For so long it tries to get a cable that rides on the lips into the clip."""
+BESIDE_M = 0.012
+"""A cable so far from the middle lies beside the clip."""
+MOST_ASKEW_RAD = 0.25
+"""Between cable and channel, for the hand to go down."""
+TURN_SHARE = 0.3
+"""Of that angle the hand turns in one step."""
+MISROUTED_M = 0.025
+MISROUTED_STEPS = 10
 _GAIN = 0.7
 """Share of the way to a place that one control step is told to go: the arm lags by part of a step."""
 
@@ -222,9 +235,9 @@ class ScriptedPrimitive:
         return self._holds()
 
     def _lift(self) -> Motion:
-        place = self.world.tcp
+        place = self.world.tcp  # slowly: a cable that is lifted with a jerk is torn out of the hand
         place[2] = CARRY_M
-        return (yield from self._go(place, self.world.yaw, near_m=0.012, steps=8))
+        return (yield from self._go(place, self.world.yaw, near_m=0.012, steps=14, speed=0.5))
 
     def _over_exit(self, height_m: float, near_m: float, across_m: float = 0.0, speed: float = 1.0) -> Motion:
         """Carry the held cable over the exit of the clip."""
@@ -283,7 +296,6 @@ class Route(ScriptedPrimitive):
             raise CadenzaError(f"drop {drop!r} and misroute {misroute!r} are no probabilities of two kinds of failure.")
         self.drop, self.misroute = drop, misroute
         self._side = 1.0
-        self._shift = self._out = 0.0
         self.injected: str | None = None
         """``drop`` or ``misroute`` if this attempt was made to fail."""
 
@@ -295,66 +307,86 @@ class Route(ScriptedPrimitive):
         self._side = 1.0 if self._random.random() < 0.5 else -1.0
 
     def script(self) -> Script:
-        if not self._holds():
-            return Outcome.FAILURE
-        across = 0.025 * self._side if self.injected == "misroute" else 0.0
-        yield from self._over_exit(ABOVE_LIPS_M, 0.010, across)
-        if self.injected == "drop":
-            self._closing = False
-            yield from self._still(5)
-            return Outcome.FAILURE
-        yield from self._centre(across)
-        return (yield from self._lay())
-
-    def _centre(self, aside_m: float) -> Motion:
-        """Bring the cable, not the hand, over the middle of the clip: a loose cable bows to one side."""
-        world, clip = self.world, self.world.clips[self.clip]
-        self._shift, self._out = aside_m, 0.0
-        place, yaw = self._exit()
-        centred = 0
-        for _ in range(14):
-            across = self._crossing_across()
-            miss = 0.0 if across is None else across - aside_m
-            centred = centred + 1 if abs(miss) < 0.004 else 0
-            if centred >= 2:
-                return True
-            self._shift = float(np.clip(self._shift - 0.5 * miss, aside_m - 0.035, aside_m + 0.035))
-            if world.force_n < 0.5 and abs(miss) > 0.008:
-                self._out = min(self._out + 0.003, 0.02)
-            here = place + self._out * clip.u + self._shift * clip.v
-            here[2] = ABOVE_LIPS_M
-            yield self._towards(here, yaw, 0.6)
-        return False
-
-    def _lay(self) -> Script:
-        """Down, then back to the middle, out along the channel and from side to side."""
-        world, clip = self.world, self.world.clips[self.clip]
-        place, yaw = self._exit()
-        place[2] = LOWEST_M + 0.001
-        seated = 0
-        for step in range(30):
+        aside = MISROUTED_M * self._side if self.injected == "misroute" else 0.0
+        seated = low = 0
+        while self._holds():
             seated = seated + 1 if self._seated() else 0
             if seated >= 3:
                 return Outcome.SUCCESS
-            if not self._holds():
+            action = self._lay(aside)
+            if self.injected == "drop" and np.linalg.norm(self._exit()[0] - self.world.tcp) < ABOVE_LIPS_M + 0.010:
+                self._closing = False
+                yield from self._still(5)
                 return Outcome.FAILURE
-            wiggle = turn = 0.0
-            if step >= 4:
-                self._shift *= 0.7
-                if world.force_n < PULL_N:
-                    self._out = min(self._out + 0.0015, 0.04)
-            if step >= 10:  # a cable that rides on a lip slides off it
-                wiggle, turn = 0.006 * float(np.sin(1.6 * step)), 0.2 * float(np.sin(0.8 * step))
-            here = place + self._out * clip.u + (self._shift + wiggle) * clip.v
-            yield self._towards(here, yaw + turn, 0.5)
+            low += self.world.tcp[2] < LOW_M
+            if low > (MISROUTED_STEPS if self.injected else LOW_STEPS):
+                return Outcome.FAILURE
+            yield action
         return Outcome.FAILURE
 
-    def _crossing_across(self) -> float | None:
-        """How far beside the clip's middle the cable crosses it, m."""
-        world = self.world
+    def _lay(self, aside_m: float) -> Array:
+        """One step of laying: a function of what can be seen now, so that a policy without a memory can learn it.
+
+        On the way the hand goes to the clip's exit. Over the clip it moves across until the cable, not the hand, is
+        over the middle, since a loose cable bows to one side, and turns until the cable runs along the channel, since
+        one that lies askew rides on the lips; then it goes down. Near the table it shifts and turns on for the same
+        reason, and pulls a little; a cable that has come to lie beside the clip is lifted again.
+        """
+        world, clip = self.world, self.world.clips[self.clip]
+        away = world.tcp - clip.position
+        across, along, height = float(away @ clip.v), float(away @ clip.u), float(world.tcp[2])
+        lead = float((self._exit()[0] - clip.position) @ clip.u)
+        turn = wrapped(world.yaw - clip.yaw)
+        found = self._crossing(aside_m)
+        miss, askew = (across - aside_m, 0.0) if found is None else found
+        miss = float(np.clip(miss, -0.03, 0.03))
+        rise = float(np.clip(0.7 * (ABOVE_LIPS_M - height), -0.01, 0.01))
+        force = world.force
+        pulled_n = float(np.linalg.norm(force[:2]))
+        x = y = z = turned = 0.0
+        if (height > LOW_M and abs(along - lead) > 0.02) or abs(across - aside_m) > 0.045:
+            x, y, z = 0.7 * (aside_m - across), 0.7 * (lead - along), rise
+            turned = -turn
+        elif height > LOW_M:
+            x, y = -0.4 * miss, 0.5 * (lead - along)
+            turned = TURN_SHARE * askew
+            if abs(miss) < 0.005 and (abs(askew) < MOST_ASKEW_RAD or abs(turn) > 0.42):
+                z = -0.01
+            elif abs(miss) > 0.009:
+                z = rise
+        elif abs(miss) > BESIDE_M:
+            z = 0.015
+        else:
+            x, z = -0.3 * miss - 0.3 * lead * askew, float(np.clip(0.7 * (LOWEST_M + 0.001 - height), -0.01, 0.0))
+            turned = TURN_SHARE * askew - 0.15 * turn
+            if force @ clip.u > MOST_N:
+                y = -0.004
+            elif force @ clip.u < PULL_N and along < lead + 0.04:
+                y = 0.0015
+        step = np.clip(x, -0.012, 0.012) * clip.v + np.clip(y, -0.02, 0.02) * clip.u
+        if height > LOW_M and pulled_n > PULL_N:  # a cable that is too short is given way to
+            back_m = min(0.003 * (pulled_n - PULL_N), 0.012)
+            step = 0.5 * step - back_m * np.array((force[0], force[1], 0.0)) / pulled_n
+        step[2] = z
+        wanted = clip.yaw + float(np.clip(turn + turned, -0.5, 0.5))
+        action = np.zeros(5)
+        action[:3] = step / (SPEED_M_S * CONTROL_DT_S)
+        action[3] = _GAIN * wrapped(wanted - world.yaw) / (TURN_RAD_S * CONTROL_DT_S)
+        action[4] = 1.0 if self._closing else -1.0
+        return np.clip(action, -1.0, 1.0)
+
+    def _crossing(self, aside_m: float) -> tuple[float, float] | None:
+        """How far beside the wanted place the cable crosses the clip, m, and how much askew to it, rad."""
+        world, clip = self.world, self.world.clips[self.clip]
         arc = arc_at_clip(world, self.clip)
-        found = crossings(world.nodes, world.clips[self.clip])
-        return min(found, key=lambda crossing: abs(crossing.arc_m - arc)).across_m if found else None
+        found = crossings(world.nodes, clip)
+        if not found:
+            return None
+        best = min(found, key=lambda crossing: abs(crossing.arc_m - arc))
+        before, _ = point_at(world.nodes, max(best.arc_m - 0.01, 0.0))
+        after, _ = point_at(world.nodes, min(best.arc_m + 0.01, LENGTH_M - 1e-3))
+        way = after - before
+        return best.across_m - aside_m, float(np.arctan2(way @ clip.v, way @ clip.u))
 
 
 class Tighten(ScriptedPrimitive):
@@ -369,19 +401,18 @@ class Tighten(ScriptedPrimitive):
             return Outcome.SUCCESS if world.routed[self.clip] else Outcome.FAILURE
         start = world.tcp
         start[2] = LOWEST_M + 0.001
-        pulled, pulls = 0.0, 0
-        while pulled < PULL_M and pulls < 2:
+        pulled = 0.0
+        while pulled < PULL_M and world.force_n < PULL_N:
             yield self._towards(start + pulled * clip.u, clip.yaw, 0.5)
-            pulls = pulls + 1 if world.force_n >= PULL_N else 0
             if not self._holds():
                 break
-            pulled += 0.003
+            pulled += 0.003 if world.force_n < 0.5 * PULL_N else 0.001  # a taut chain of rigid links gives little
         yield from self._still(4)
         return Outcome.SUCCESS if self._seated() and self._holds() else Outcome.FAILURE
 
 
 class Regrasp(ScriptedPrimitive):
-    """Free the cable and take hold of it anew: lift, shake, let go, grasp 5 to 6 cm beyond the clip, lift."""
+    """Free the cable and take hold of it anew: lift, shake, let go, grasp 5 to 7 cm beyond the clip, lift."""
 
     name = "regrasp"
 
@@ -394,7 +425,7 @@ class Regrasp(ScriptedPrimitive):
                 shaken = place + np.array((0.015 * side, 0.0, 0.01))
                 yield self._towards(shaken, yaw + 0.2 * side)
         yield from self._let_go()
-        if not (yield from self._take_hold(float(self._random.uniform(0.048, 0.06)))):
+        if not (yield from self._take_hold(float(self._random.uniform(0.054, 0.066)))):
             return Outcome.FAILURE
         yield from self._lift()
         return Outcome.SUCCESS if self._holds() else Outcome.FAILURE

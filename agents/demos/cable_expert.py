@@ -53,6 +53,11 @@ class CableExpert:
         self.intended = self._now.intended
         return action
 
+    @property
+    def extras(self) -> dict[str, float]:
+        """Number of the attempt in the episode, and whether it was made to fail."""
+        return {"attempt": len(self._tried) - 1.0, "injected": float(bool(getattr(self._now, "injected", None)))}
+
     def label(self) -> int:
         """Index of the primitive in :data:`cadenza.agents.cable_routing.scripted.PRIMITIVES`."""
         return PRIMITIVES.index(self._now.name)

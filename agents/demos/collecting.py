@@ -177,7 +177,7 @@ class _Stage:
             following, reward, terminated, truncated, info = self.env.step(action)
             self.recorder.add(
                 as_mapping(observation), action, reward=float(reward), terminated=terminated, truncated=truncated,
-                timestamp_s=at_s, primitive=expert.label(), extras=_intended(expert),
+                timestamp_s=at_s, primitive=expert.label(), extras=_extras(expert),
             )  # fmt: skip
             observation = following
             over = terminated or truncated or bool(getattr(expert, "done", False))
@@ -195,10 +195,11 @@ class _Stage:
         self.env.close()
 
 
-def _intended(expert: Any) -> dict[str, float]:
-    """The action without noise, if the expert tells; by entry."""
+def _extras(expert: Any) -> dict[str, float]:
+    """The action without noise, if the expert tells, by entry; and whatever else it tells of a step."""
     intended = getattr(expert, "intended", None)
-    return {} if intended is None else {f"intended.{index}": float(value) for index, value in enumerate(intended)}
+    told = {} if intended is None else {f"intended.{index}": float(value) for index, value in enumerate(intended)}
+    return told | dict(getattr(expert, "extras", {}))
 
 
 def _collect_here(

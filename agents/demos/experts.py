@@ -18,11 +18,12 @@ from cadenza.envs.names import unknown_name
 
 
 class Expert(Protocol):
-    """What collecting asks of an expert. Four further members are used where they exist:
+    """What collecting asks of an expert. Five further members are used where they exist:
 
     * ``success() -> bool``: whether the task was done; else ``info["is_success"]`` (or ``info["success"]``) decides,
     * ``done``: True ends the episode after this step, e.g. because nothing is left to be shown,
     * ``intended``: the last action without the noise, to learn from (:attr:`Episode.intended`),
+    * ``extras``: more numbers of the step by name, e.g. ``attempt``, which tells two attempts in a row apart,
     * ``metadata() -> dict``: JSON-able facts to be kept with the episode, e.g. which failures were injected.
     """
 

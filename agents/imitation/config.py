@@ -40,6 +40,8 @@ class CloningConfig:
     """With ``primitive``: only from attempts after which the expert chose this one, or that ended a successful episode.
     An expert that chooses ``tighten`` once the cable lies in the clip thereby says which attempts at ``route`` did it,
     failures that were put in left out."""
+    intended: bool = True
+    """Learn what the expert meant, where it added noise to its actions and that was recorded; else what it did."""
     successes_only: bool = True
     """Leave out episodes that failed."""
 

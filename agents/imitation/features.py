@@ -17,6 +17,7 @@ from cadenza.envs.names import unknown_name
 
 FEATURES: dict[str, tuple[str, str]] = {
     "cable": ("cadenza.agents.sequences.cable_features", "ClipFrame"),
+    "cable_view": ("cadenza.agents.sequences.cable_features", "ClipView"),
 }
 """Name -> module and class."""
 

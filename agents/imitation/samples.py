@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -120,7 +121,7 @@ def inputs_of(schema: Any, config: CloningConfig) -> Inputs:
         if name not in features or name in schema.cameras:
             vectors = [key for key in features if key not in schema.cameras]
             raise unknown_name("vector of the observation", name, vectors)
-        numbers[name] = _entries(name, features[name], config.parts)
+        numbers[name] = entries_of(name, features[name], config.parts)
     for name in config.cameras:
         if name not in schema.cameras:
             raise unknown_name("camera of these demonstrations", name, list(schema.cameras))
@@ -135,7 +136,8 @@ def inputs_of(schema: Any, config: CloningConfig) -> Inputs:
     return Inputs(numbers, cameras, int(np.prod(schema.action.shape)), sizes)
 
 
-def _entries(name: str, feature: Any, parts: Sequence[str]) -> tuple[int, ...]:
+def entries_of(name: str, feature: Any, parts: Sequence[str]) -> tuple[int, ...]:
+    """Indices of the entries of a vector that belong to ``parts``; none: all of them."""
     size = int(np.prod(feature.shape))
     if not parts:
         return tuple(range(size))
@@ -175,7 +177,8 @@ def load_samples(demos: Any, config: CloningConfig, primitive_names: Sequence[st
         episode = demos.load(info.index, cameras=tuple(inputs.cameras))
         mask = np.ones(len(episode.action), dtype=bool)
         if number is not None:
-            mask = steps_of(np.asarray(episode.primitive), number, next_number, bool(info.success))
+            attempts = episode.extras.get("attempt")
+            mask = steps_of(np.asarray(episode.primitive), number, next_number, bool(info.success), attempts)
         if not mask.any():
             continue
         observed = dict(episode.observation)
@@ -185,7 +188,8 @@ def load_samples(demos: Any, config: CloningConfig, primitive_names: Sequence[st
             array = np.asarray(observed[name])
             array = array.reshape(len(array), -1) if name in inputs.numbers else array
             arrays.append(array[mask].astype(np.float32 if name in inputs.numbers else np.uint8, copy=False))
-        actions.append(np.asarray(episode.action, dtype=np.float32)[mask])
+        meant = episode.intended if config.intended else episode.action
+        actions.append(np.asarray(meant, dtype=np.float32)[mask])
         # A stretch ends where steps were left out.
         steps = np.flatnonzero(mask)
         breaks = np.concatenate([[0], np.cumsum(np.diff(steps) > 1)])
@@ -207,7 +211,9 @@ def load_samples(demos: Any, config: CloningConfig, primitive_names: Sequence[st
     return samples, inputs
 
 
-def steps_of(ids: NDArray[Any], number: int, next_number: int | None, success: bool) -> NDArray[np.bool_]:
+def steps_of(
+    ids: NDArray[Any], number: int, next_number: int | None, success: bool, attempts: NDArray[Any] | None = None
+) -> NDArray[np.bool_]:
     """Which steps of an episode are of primitive ``number``, (T,).
 
     Args:
@@ -215,14 +221,18 @@ def steps_of(ids: NDArray[Any], number: int, next_number: int | None, success: b
         number: whose steps.
         next_number: only attempts before this primitive, or at the end of a successful episode; None: all attempts.
         success: of the episode.
+        attempts: number of the attempt at each step, (T,), where it was recorded; it tells two attempts in a row of one
+            primitive apart.
     """
     mask: NDArray[np.bool_] = ids == number
     if next_number is None:
         return mask
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
-    for start, stop in edges.reshape(-1, 2):
-        good = success if stop == len(ids) else ids[stop] == next_number
-        mask[start:stop] &= good
+    changes = ids[1:] != ids[:-1]
+    if attempts is not None:
+        changes |= attempts[1:] != attempts[:-1]
+    edges = np.concatenate([[0], np.flatnonzero(changes) + 1, [len(ids)]])
+    for start, stop in itertools.pairwise(edges):
+        mask[start:stop] &= success if stop == len(ids) else ids[stop] == next_number
     return mask
 
 

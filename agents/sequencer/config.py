@@ -26,6 +26,8 @@ class SelectorConfig:
     """Width of its layers."""
     features: str | None = None
     """Without an embedding of its own it reads the observation's vectors, or this feature set of them."""
+    parts: tuple[str, ...] = ()
+    """Of that feature set only the entries of these names; none: all."""
     signals: bool = False
     """Tell it the struggle signals too (:mod:`cadenza.agents.sequencer.signals`)."""
     steps: int = 30_000
@@ -61,6 +63,9 @@ class MachineLimits:
 
     attempts_per_stage: int = 8
     """Primitives tried at one stage."""
+    settle_s: float = 0.6
+    """How long the last of these primitives goes on after it succeeded, before the stage is given up: what it did may
+    count a moment later only, as a cable does that has to lie in its clip for half a second."""
     time_limit_s: float | None = None
     """Cuts a primitive that does not keep to its own limit; None: its own."""
     flat_s_per_stage: float = 24.0
@@ -77,4 +82,8 @@ def resolve_selector_config(overrides: Mapping[str, Any], base: SelectorConfig |
     for name in overrides:
         if name not in names:
             raise unknown_name("setting of the sequencer", name, names)
-    return dataclasses.replace(base or SelectorConfig(), **overrides)
+    values = dict(overrides)
+    if "parts" in values:
+        parts = values["parts"]
+        values["parts"] = tuple(parts) if isinstance(parts, list | tuple) else (parts,)
+    return dataclasses.replace(base or SelectorConfig(), **values)

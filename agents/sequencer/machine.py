@@ -129,8 +129,20 @@ def run_episode(
         stage = task.stage(info)
         here = [attempt for attempt in attempts if attempt.stage == stage]
         if len(here) >= limits.attempts_per_stage:
-            reason = f"{limits.attempts_per_stage} primitives at stage {stage}"
-            break
+            last, left = attempts[-1], math.ceil(limits.settle_s * task.rate_hz - 1e-9)
+            while last.stage == stage and last.outcome == Outcome.SUCCESS.value and left > 0 and not reason:
+                action = task.primitives[last.name].act(observation)
+                observation, _, terminated, truncated, info = task.step(action)
+                steps, left = steps + 1, left - 1
+                if on_step is not None:
+                    on_step(observation, action, info, last.name)
+                if terminated or truncated:
+                    reason = "terminated" if terminated else "out of time"
+                elif task.stage(info) != stage or task.over(info):
+                    break
+            if not reason and task.stage(info) == stage and not task.over(info):
+                reason = f"{limits.attempts_per_stage} primitives at stage {stage}"
+            continue
         decision = Decision(observation, stage, tuple(history), tuple(here), signals)
         name = chooser.choose(decision)
         if name is None:

@@ -20,9 +20,10 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from cadenza.agents.imitation.config import CloningConfig
-from cadenza.agents.imitation.features import feature_set
+from cadenza.agents.imitation.features import Described, feature_set
 from cadenza.agents.imitation.networks import Normaliser, layers
 from cadenza.agents.imitation.policy import ImitationPolicy, Inputs
+from cadenza.agents.imitation.samples import entries_of
 from cadenza.agents.runs.settings import provenance, write_bytes, write_json
 from cadenza.agents.sequencer.config import SelectorConfig
 from cadenza.agents.sequencer.decisions import Decisions, as_mapping, padded
@@ -168,7 +169,7 @@ class LearnedSelector:
                     f"{folder / WEIGHTS} is not the file that {DESCRIPTION} describes.", "Copy the whole folder again."
                 )
             embedding = ImitationPolicy.load(folder / EMBEDDING)
-            selector = cls(description["names"], embedding, SelectorConfig(**description["config"]))
+            selector = cls(description["names"], embedding, _config_from(description["config"]))
             selector.net.load_state_dict(load(data))
             selector.facts = description["facts"]
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
@@ -177,12 +178,22 @@ class LearnedSelector:
         return selector
 
 
-def plain_embedding(decisions: Decisions, features: str | None = None) -> ImitationPolicy:
+def _config_from(data: Mapping[str, Any]) -> SelectorConfig:
+    """From JSON, whose lists were tuples."""
+    plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+    return SelectorConfig(**plain)
+
+
+def plain_embedding(decisions: Decisions, features: str | None = None, parts: Sequence[str] = ()) -> ImitationPolicy:
     """The normalised vectors of the observation as an embedding, for where there are no cameras to look through.
 
     Args:
         decisions: give the vectors and their moments.
         features: see through this feature set instead (:mod:`cadenza.agents.imitation.features`).
+        parts: only the entries of these names of it; none: all.
+
+    Raises:
+        CadenzaError: ``parts`` without a feature set, or names that it does not have.
     """
     sizes = {name: array.shape[1] for name, array in decisions.observation.items() if array.ndim == 2}
     rows = {name: decisions.observation[name] for name in sizes}
@@ -190,7 +201,16 @@ def plain_embedding(decisions: Decisions, features: str | None = None) -> Imitat
         added = feature_set(features)
         sizes = {added.key: len(added.names)}
     numbers = {name: tuple(range(size)) for name, size in sizes.items()}
-    config = CloningConfig(numbers=tuple(numbers), features=features, hidden=(1,))
+    if parts:
+        if features is None:
+            raise CadenzaError("parts chooses entries of a feature set; name it: features=NAME.")
+        numbers = {added.key: entries_of(added.key, Described((len(added.names),), added.names), parts)}
+        if not numbers[added.key]:
+            known = sorted({name.rpartition("_")[0] for name in added.names})
+            raise CadenzaError(
+                f"No entry of {features} belongs to {', '.join(parts)}.", f"There are: {', '.join(known)}."
+            )
+    config = CloningConfig(numbers=tuple(numbers), features=features, parts=tuple(parts), hidden=(1,))
     policy = ImitationPolicy(Inputs(numbers, {}, 1, sizes), config)
     policy.normaliser.fit(policy.picked(policy.to_batch(rows)[0]).numpy())
     return policy

@@ -67,7 +67,9 @@ def train_selector(
             f"The run folder {folder} exists already; nothing was changed.", "Choose another with --run."
         )
     training, held_out = decisions.split(config.held_out, config.seed)
-    selector = LearnedSelector(decisions.names, embedding or plain_embedding(training, config.features), config)
+    selector = LearnedSelector(
+        decisions.names, embedding or plain_embedding(training, config.features, config.parts), config
+    )
     selector.facts = {**(facts or {}), "decisions": len(training), "layouts": len(np.unique(training.layout))}
     inputs, labels = selector.inputs_of(training), torch.from_numpy(training.label)
     selector.net.normaliser.fit(inputs[0].numpy())

@@ -95,6 +95,11 @@ def test_imitate_from_demonstrations_to_dagger(
                 *toy, "--episodes", "1", "--json", "few.json"]) == 0  # fmt: skip
     assert len(json.loads((elsewhere / "few.json").read_text())["rows"]) == 4
     assert run(["sequence", "train", str(press_demos), "--run", "chooser", "--set", "steps=5"]) == 0
+    alone = int(capsys.readouterr().out.split("updates on ")[1].split(" ")[0])
+    assert run(["sequence", "collect", "latches", "--out", "more.npz", "--episodes", "2"]) == 0
+    more = int(capsys.readouterr().out.split(" decisions")[0].split()[-1])
+    assert run(["sequence", "train", str(press_demos), "more.npz", "--run", "both", "--set", "steps=5"]) == 0
+    assert f"on {alone + more} decisions" in capsys.readouterr().out
 
 
 def test_a_policy_tuned_from_another_keeps_its_normaliser(press_demos: Path, elsewhere: Path) -> None:

@@ -205,3 +205,14 @@ def test_the_reaching_expert_reaches(tmp_path: Path) -> None:
     episode = DemoSet(tmp_path / "set").load(0)
     assert np.linalg.norm(episode.observation["state"][0, 8:10]) > 0.02
     assert set(episode.primitive.tolist()) <= {0, 1}
+
+
+def test_what_an_expert_tells_of_a_step_is_kept_beside_what_it_meant() -> None:
+    from cadenza.agents.demos.collecting import _extras
+
+    class Expert:
+        intended = (0.5, -0.25)
+        extras = {"attempt": 2.0}  # noqa: RUF012
+
+    assert _extras(Expert()) == {"intended.0": 0.5, "intended.1": -0.25, "attempt": 2.0}
+    assert _extras(object()) == {}

@@ -44,6 +44,12 @@ class Episode:
     observation: dict[str, np.ndarray]
     action: np.ndarray
     primitive: np.ndarray
+    extras: dict[str, np.ndarray] = field(default_factory=dict)
+    meant: np.ndarray | None = None
+
+    @property
+    def intended(self) -> np.ndarray:
+        return self.action if self.meant is None else self.meant
 
 
 class Demos:

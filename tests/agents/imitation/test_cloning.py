@@ -17,7 +17,7 @@ from cadenza.agents.imitation.cloning import clone, fine_tune, negative_log_like
 from cadenza.agents.imitation.config import CloningConfig, resolve_config
 from cadenza.agents.imitation.networks import ResNet18
 from cadenza.agents.imitation.policy import ImitationPolicy
-from cadenza.agents.imitation.samples import batch_rows, load_samples
+from cadenza.agents.imitation.samples import batch_rows, load_samples, steps_of
 from cadenza.envs.errors import CadenzaError
 
 SMALL = CloningConfig(
@@ -47,6 +47,24 @@ def test_one_layout_cannot_be_split(demos: Callable[..., Any]) -> None:
     samples, _ = load_samples(demos(episodes=2), SMALL)
     with pytest.raises(CadenzaError, match="one layout"):
         samples.split(0.2, seed=0)
+
+
+def test_what_was_meant_is_learned_and_not_the_noise(demos: Callable[..., Any]) -> None:
+    made = demos(episodes=2)
+    for info in made.episodes:
+        made.load(info.index).meant = np.full((20, 2), 0.25, np.float32)
+    assert np.all(load_samples(made, SMALL)[0].action == 0.25)
+    assert not np.any(load_samples(made, dataclasses.replace(SMALL, intended=False))[0].action == 0.25)
+
+
+def test_two_attempts_in_a_row_of_one_primitive_are_told_apart() -> None:
+    """The first attempt at 0 was followed by another one, the second by 1; the last of all ended the episode."""
+    ids = np.array([0, 0, 0, 0, 1, 1, 0, 0])
+    attempts = np.array([0.0, 0.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0])
+    assert steps_of(ids, 0, 1, True, attempts).tolist() == [False, False, True, True, False, False, True, True]
+    assert steps_of(ids, 0, 1, False, attempts).tolist() == [False, False, True, True] + [False] * 4
+    assert steps_of(ids, 0, 1, True).tolist() == [True] * 4 + [False] * 2 + [True] * 2
+    assert steps_of(ids, 0, None, False, attempts).tolist() == (ids == 0).tolist()
 
 
 def test_steps_of_one_primitive_and_pairs_within_episodes(demos: Callable[..., Any]) -> None:

@@ -94,6 +94,70 @@ def test_the_features_see_the_clip_in_work(task: Any) -> None:
         np.testing.assert_allclose(place, (other @ pose.v, other @ pose.u, 1.0), atol=1e-5)
 
 
+def test_the_view_of_the_clip_agrees_with_the_world(task: Any) -> None:
+    """What is worked out from the observation alone, against what the world knows, while an expert routes a clip."""
+    from cadenza.agents.cable_routing.geometry import beyond_clip
+    from cadenza.agents.sequencer.choosers import OracleRetry
+    from cadenza.agents.sequencer.machine import run_episode
+    from cadenza.agents.sequences.cable_features import ClipView, cable_nodes
+    from cadenza.envs.cable.routing import crossings
+
+    single = make_task("cable", 1, layout="train")
+    features, world = ClipView(), single.context({})["world"]
+    held = lying = 0
+
+    def look(*_: Any) -> None:
+        nonlocal held, lying
+        state = single.env.unwrapped._last["state"]
+        np.testing.assert_allclose(cable_nodes(world.points[None])[0], world.nodes, atol=2e-4)
+        found = dict(zip(features.names, features({"state": state[None]})[0], strict=True))
+        seat = world.seat(0)
+        beyond = beyond_clip(world, 0)
+        # The gap is drawn and not observed: a cable at its very edge may be judged either way.
+        found_crossings = crossings(world.nodes, world.clips[0])
+        if len(found_crossings) == 1:
+            one = found_crossings[0]
+            assert found["crossing_0"] == 1.0
+            assert found["crossing_1"] == pytest.approx(np.clip(one.across_m, -0.08, 0.08), abs=1e-3)
+            assert found["crossing_4"] == pytest.approx(np.clip(one.height_m, 0.0, 0.05), abs=1e-3)
+        if seat is not None and abs(seat.across_m) < 0.004 and seat.height_m < 0.013:
+            assert found["crossing_6"] == found["seats_0"] == 1.0
+            lying += 1
+        if beyond is not None and found["hold_1"] == 1.0:
+            assert found["hold_2"] == pytest.approx(beyond, abs=4e-3)
+            held += 1
+
+    try:
+        result = run_episode(single, OracleRetry(), 2, on_step=look)
+    finally:
+        single.close()
+    assert result.success
+    assert held > 10
+    assert lying > 2
+
+
+def test_the_learned_choice_may_read_some_parts_of_a_feature_set() -> None:
+    from cadenza.agents.sequencer.config import resolve_selector_config
+    from cadenza.agents.sequencer.decisions import Decisions
+    from cadenza.agents.sequencer.selector import plain_embedding
+
+    rng = np.random.default_rng(0)
+    state = rng.normal(size=(6, 98)).astype(np.float32)
+    zeros = np.zeros(6, np.int64)
+    made = Decisions(
+        ("a", "b"), {"state": state}, np.zeros((6, 16), np.int64), np.zeros((6, 3), np.float32), zeros, zeros
+    )
+    config = resolve_selector_config({"features": "cable_view", "parts": ["hand", "seats"]})
+    assert config.parts == ("hand", "seats")
+    assert resolve_selector_config({"parts": "hand"}).parts == ("hand",)
+    assert plain_embedding(made, config.features, config.parts).embedding_size == 6
+    with pytest.raises(CadenzaError, match="No entry of cable_view belongs to wrist") as caught:
+        plain_embedding(made, "cable_view", ("wrist",))
+    assert "crossing" in caught.value.advice
+    with pytest.raises(CadenzaError, match="name it: features="):
+        plain_embedding(made, None, ("hand",))
+
+
 def test_what_cannot_be_is_refused() -> None:
     from cadenza.agents.sequences.cable_features import ClipFrame
 

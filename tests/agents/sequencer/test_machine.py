@@ -156,3 +156,58 @@ def test_nothing_in_the_sequencer_knows_a_task(repository: Any) -> None:
         if not re.match(r"cadenza\.(agents\.(sequencer|imitation|runs)|envs\.(errors|names))\b", line)
     ]
     assert found == []
+
+
+class Slow:
+    """One stage that is done so many steps after its only primitive, of one step, has succeeded."""
+
+    name, stages, rate_hz, order = "slow", 1, 10.0, ("push",)
+
+    def __init__(self, delay: int):
+        self.delay, self.primitives, self.pushed = delay, {"push": self}, 0
+        self.time_limit_s, self.outcome, self.done = 1.0, Outcome.RUNNING, False
+
+    def start(self, observation: Any, context: Any) -> None:
+        self.outcome, self.done = Outcome.RUNNING, False
+
+    def act(self, observation: Any) -> np.ndarray:
+        self.outcome, self.done = Outcome.SUCCESS, True
+        return np.ones(1)
+
+    def reset(self, seed: int) -> tuple[Any, dict[str, Any]]:
+        self.pushed = 0
+        return np.zeros(1), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.pushed += 1
+        return np.full(1, float(self.pushed)), 0.0, False, False, {}
+
+    def stage(self, info: Any) -> int:
+        return 0
+
+    def aim(self, stage: int) -> None: ...
+
+    def finished(self, info: Any) -> tuple[bool, ...]:
+        return (self.pushed > self.delay,)
+
+    def over(self, info: Any) -> bool:
+        return self.pushed > self.delay
+
+    def context(self, info: Any) -> dict[str, Any]:
+        return {}
+
+    def expert_choice(self) -> str:
+        return "push"
+
+    def close(self) -> None: ...
+
+
+def test_what_the_last_primitive_did_may_count_a_moment_later() -> None:
+    """One attempt of one step; the stage is done 4 steps after it, 0.4 s, or 9 steps after it, too late."""
+    limits = MachineLimits(attempts_per_stage=1)
+    soon = run_episode(Slow(4), Always("push"), 0, limits)
+    assert (soon.success, soon.reason, soon.steps, len(soon.attempts)) == (True, "over", 5, 1)
+    late = run_episode(Slow(9), Always("push"), 0, limits)
+    assert (late.success, late.reason, late.steps) == (False, "1 primitives at stage 0", 7)
+    at_once = run_episode(Slow(4), Always("push"), 0, MachineLimits(attempts_per_stage=1, settle_s=0.0))
+    assert (at_once.success, at_once.steps) == (False, 1)
