@@ -70,22 +70,29 @@ def test_stand_under_pushes(repository: Path) -> None:
     rows = json.loads((folder / "op3-stand-pushes.json").read_text())["rows"]
     assert rows
     for row in rows:
-        survived = row["survived"]
-        expected = [f"{survived[push]} of {row['n']}" if push in survived else "-" for push in ("1.5", "2", "2.5", "3")]
-        assert cells(page, row["policy"]) == expected
+        assert cells(page, row["label"])[1:] == [str(row["survived"][push]) for push in ("2", "2.5", "3", "4")]
 
 
-@pytest.mark.parametrize(("file", "first"), [("g1-walk.json", "random"), ("g1-walk-forward.json", "0.5 m/s forward")])
+@pytest.mark.parametrize(
+    ("file", "first"),
+    [
+        ("g1-walk.json", "Symphony, 200,000 steps, random commands"),
+        ("g1-walk-forward.json", "Symphony, 200,000 steps, 0.5 m/s forward"),
+        ("g1-walk-ppo.json", "PPO, 6,000,640 steps, random commands"),
+        ("g1-walk-ppo-forward.json", "PPO, 6,000,640 steps, 0.5 m/s forward"),
+    ],
+)
 def test_g1(repository: Path, file: str, first: str) -> None:
     folder = repository / "docs/results"
     found = json.loads((folder / file).read_text())
     page = (folder / "g1-walk.md").read_text()
     low, high = found["return_ci95"]
-    assert cells(page, first) == [
+    assert cells(page, f"[{first}]({file})") == [
         str(found["n"]),
         f"{found['return_mean']:,.0f} ({low:,.0f} to {high:,.0f})",
         f"{found['survived']} of {found['n']}",
         f"{found['forward_velocity_mean']:.2f} m/s",
         f"{found['measures']['velocity_error']:.3f} m/s",
+        f"{found['measures']['yaw_error']:.2f} rad/s",
     ]
     assert found["command"] in page

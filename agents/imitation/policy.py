@@ -7,8 +7,6 @@ Stable-Baselines3 policy does: ``action, state = policy.predict(observation)``.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,19 +15,18 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from cadenza.agents.imitation.augmentation import augmented
 from cadenza.agents.imitation.config import CloningConfig
+from cadenza.agents.imitation.described_weights import UNREADABLE, WeightFiles
 from cadenza.agents.imitation.features import FeatureSet, feature_set
 from cadenza.agents.imitation.networks import Normaliser, layers, make_encoder
-from cadenza.agents.runs.settings import provenance, write_bytes, write_json
 from cadenza.envs.errors import CadenzaError
 
 FORMAT = "cadenza-imitation-1"
 WEIGHTS, DESCRIPTION = "policy.safetensors", "policy.json"
+FILES = WeightFiles(WEIGHTS, DESCRIPTION, FORMAT)
 Batch = dict[str, Tensor]
 """Observation key -> (N, size) float32, or (N, H, W, 3) uint8 for pictures."""
 
@@ -199,18 +196,8 @@ class ImitationPolicy(nn.Module):
     def save(self, folder: str | Path) -> Path:
         """Write the policy into ``folder``, weights first; the description names their sha256."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        data = save({name: tensor.contiguous() for name, tensor in self.state_dict().items()})
-        description = {
-            "format": FORMAT,
-            "inputs": dataclasses.asdict(self.inputs),
-            "config": self.config.to_dict(),
-            "facts": self.facts,
-            "sha256": hashlib.sha256(data).hexdigest(),
-            **provenance(),
-        }
-        write_bytes(folder / WEIGHTS, data)
-        write_json(folder / DESCRIPTION, description)
+        facts = {"inputs": dataclasses.asdict(self.inputs), "config": self.config.to_dict(), "facts": self.facts}
+        FILES.write(folder, self.state_dict(), facts)
         return folder
 
     @classmethod
@@ -229,19 +216,12 @@ class ImitationPolicy(nn.Module):
                 "`cadenza imitate bc DEMOS --run RUN` makes one in RUN/policy.",
             )
         try:
-            description = json.loads((folder / DESCRIPTION).read_text())
-            if description["format"] != FORMAT:
-                raise CadenzaError(f"{folder} has the format {description['format']!r}; this version reads {FORMAT!r}.")
-            data = (folder / WEIGHTS).read_bytes()
-            if hashlib.sha256(data).hexdigest() != description["sha256"]:
-                raise CadenzaError(
-                    f"{folder / WEIGHTS} is not the file that {DESCRIPTION} describes.", "Copy the whole folder again."
-                )
+            description, weights = FILES.read(folder)
             config = config_from(description["config"])
             policy = cls(Inputs.from_dict(description["inputs"]), config)
-            policy.load_state_dict(load(data))
+            policy.load_state_dict(weights)
             policy.facts = description["facts"]
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        except UNREADABLE as error:
             raise CadenzaError(f"The policy in {folder} cannot be read: {error}.", "Copy or train it again.") from error
         return policy.eval()
 

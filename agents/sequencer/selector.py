@@ -6,8 +6,6 @@ encoders (or, without cameras, whose normaliser) it sees through.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -15,16 +13,14 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from cadenza.agents.imitation.config import CloningConfig
+from cadenza.agents.imitation.described_weights import UNREADABLE, WeightFiles
 from cadenza.agents.imitation.features import Described, feature_set
 from cadenza.agents.imitation.networks import Normaliser, layers
 from cadenza.agents.imitation.policy import ImitationPolicy, Inputs
 from cadenza.agents.imitation.samples import entries_of
-from cadenza.agents.runs.settings import provenance, write_bytes, write_json
 from cadenza.agents.sequencer.config import SelectorConfig
 from cadenza.agents.sequencer.decisions import Decisions, as_mapping, padded
 from cadenza.agents.sequencer.machine import Decision
@@ -34,6 +30,7 @@ from cadenza.envs.errors import CadenzaError
 
 FORMAT = "cadenza-selector-1"
 WEIGHTS, DESCRIPTION, EMBEDDING = "selector.safetensors", "selector.json", "embedding"
+FILES = WeightFiles(WEIGHTS, DESCRIPTION, FORMAT)
 _EMBED_BATCH = 256
 
 
@@ -133,17 +130,11 @@ class LearnedSelector:
         """Write it into ``folder``."""
         folder = Path(folder)
         self.embedding.save(folder / EMBEDDING)
-        data = save({name: tensor.contiguous() for name, tensor in self.net.state_dict().items()})
-        write_bytes(folder / WEIGHTS, data)
-        description = {
-            "format": FORMAT,
-            "names": self.names,
-            "config": self.config.to_dict(),
-            "facts": self.facts,
-            "sha256": hashlib.sha256(data).hexdigest(),
-            **provenance(),
-        }
-        write_json(folder / DESCRIPTION, description)
+        FILES.write(
+            folder,
+            self.net.state_dict(),
+            {"names": self.names, "config": self.config.to_dict(), "facts": self.facts},
+        )
         return folder
 
     @classmethod
@@ -160,19 +151,12 @@ class LearnedSelector:
                 "`cadenza sequence train` makes one.",
             )
         try:
-            description = json.loads((folder / DESCRIPTION).read_text())
-            if description["format"] != FORMAT:
-                raise CadenzaError(f"{folder} has the format {description['format']!r}; this version reads {FORMAT!r}.")
-            data = (folder / WEIGHTS).read_bytes()
-            if hashlib.sha256(data).hexdigest() != description["sha256"]:
-                raise CadenzaError(
-                    f"{folder / WEIGHTS} is not the file that {DESCRIPTION} describes.", "Copy the whole folder again."
-                )
+            description, weights = FILES.read(folder)
             embedding = ImitationPolicy.load(folder / EMBEDDING)
             selector = cls(description["names"], embedding, _config_from(description["config"]))
-            selector.net.load_state_dict(load(data))
+            selector.net.load_state_dict(weights)
             selector.facts = description["facts"]
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        except UNREADABLE as error:
             raise CadenzaError(f"The sequencer in {folder} cannot be read: {error}.", "Train it again.") from error
         selector.net.eval()
         return selector
