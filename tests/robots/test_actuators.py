@@ -238,11 +238,11 @@ def test_dynamixel_gain_in_newton_metres() -> None:
 
 
 def test_feetech_servos_are_there() -> None:
-    for name, stall in (("STS3215-7.4V", 1.91), ("STS3215-12V", 2.94)):
+    for name, stall, rpm in (("STS3215-7.4V", 1.91, 52), ("STS3215-12V", 2.94, 45)):
         row = joint("hinge", name, 1, WIDE)
         assert row.kp == pytest.approx(5.312 * stall)
         assert torque(row, 10.0, 0.0) == stall
-        assert torque(row, 10.0, 45 * RPM) == pytest.approx(0, abs=1e-9)
+        assert torque(row, 10.0, rpm * RPM) == pytest.approx(0, abs=1e-9)
 
 
 def test_an_unknown_motor_is_answered_with_the_nearest() -> None:
