@@ -39,7 +39,7 @@ def primitive_names(env_id: str) -> tuple[str, ...]:
     return tuple(getattr(import_module(module), name))
 
 
-def make_task(name: str, stages: int | None = None, **settings: Any) -> SequenceTask:
+def make_task(name: str, stages: int | None = None, /, **settings: Any) -> SequenceTask:
     """A task by its name.
 
     Args:
@@ -52,6 +52,11 @@ def make_task(name: str, stages: int | None = None, **settings: Any) -> Sequence
     """
     if name not in TASKS:
         raise unknown_name("task to sequence", name, TASKS)
+    if "stages" in settings:
+        raise CadenzaError(
+            "How many stages there are is no setting of the task.",
+            "Say it with --stages, where the command has it; `imitate pretraining` measures at one stage.",
+        )
     module = import_module(TASKS[name][0])
     try:
         task: SequenceTask = module.make_task(stages, **settings)

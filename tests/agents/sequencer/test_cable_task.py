@@ -163,5 +163,7 @@ def test_what_cannot_be_is_refused() -> None:
 
     with pytest.raises(CadenzaError, match="3 clips"):
         make_task("cable", 4)
+    with pytest.raises(CadenzaError, match="no setting of the task"):
+        make_task("cable", 1, stages=2)
     with pytest.raises(CadenzaError, match="whole state of 98 numbers, not 8"):
         ClipFrame()({"state": np.zeros((1, 8))})

@@ -77,4 +77,4 @@ def test_unknown_starts_are_refused() -> None:
     with pytest.raises(CadenzaError, match="start"):
         make_task("op3", start="lying")
     with pytest.raises(CadenzaError, match="one stage"):
-        make_task("op3", stages=2)
+        make_task("op3", 2)
