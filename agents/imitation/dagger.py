@@ -272,5 +272,5 @@ def corrections_in(folder: Path, policy: ImitationPolicy) -> Samples:
     """
     import dataclasses
 
-    config = dataclasses.replace(policy.config, successes_only=False, primitive=None)
+    config = dataclasses.replace(policy.config, successes_only=False, primitive=None, followed_by=None)
     return load_samples(DemoSet(folder, verify=False), config)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,17 @@ def test_corrections_help_and_the_gain_is_reported(limp_demos: DemoSet, tmp_path
     assert len(corrections_in(tmp_path / "run" / "corrections", policy)) == rows[-1]["labels"]
     with pytest.raises(CadenzaError, match="exists already"):
         dagger(policy, samples, LatchTask(), ScriptedOrder(), "press", learned_press, SCHEMA, tmp_path / "run")
+
+
+def test_all_corrections_count_whichever_attempts_the_demonstrations_were_picked_by(
+    limp_demos: DemoSet, tmp_path: Path
+) -> None:
+    demos, _ = drive(0.5, tmp_path / "mixed")
+    samples, inputs = load_samples(limp_demos, SMALL)
+    policy = clone(samples, inputs, SMALL).policy
+    policy.config = dataclasses.replace(SMALL, primitive="press", followed_by="advance")
+    steps = sum(len(demos.load(info.index).action) for info in demos.episodes)
+    assert len(corrections_in(tmp_path / "mixed", policy)) == steps
 
 
 def test_layouts_of_driving_and_measuring_differ() -> None:
