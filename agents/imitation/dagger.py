@@ -101,7 +101,10 @@ class Corrected:
         self._taken = 0
 
     def act(self, observation: Any) -> NDArray[np.float32]:
+        over = self._expert.done
         acted = self._expert.act(observation)
+        if over:  # the machine lets what was done settle: nothing to learn from
+            return np.asarray(acted, dtype=np.float32)
         # An expert that adds noise to what it does also says what it meant.
         label = np.clip(np.asarray(getattr(self._expert, "intended", acted), dtype=np.float32), -1.0, 1.0)
         proposed = np.asarray(self._learner.act(observation), dtype=np.float32)

@@ -78,6 +78,22 @@ def test_beta_is_the_experts_share(tmp_path: Path, beta: float, pressed: float) 
     assert np.mean([action[1] == 1.0 for action in driven]) == pressed
 
 
+def test_what_settles_after_the_end_is_not_recorded(tmp_path: Path) -> None:
+    task = LatchTask(stages=1, jam=0.0)
+    corrected = Corrected(
+        task.primitives["press"], learned_press(Limp()), 1.0, DemoRecorder(tmp_path / "one", SCHEMA), 0, task.rate_hz
+    )
+    task.primitives = {**task.primitives, "press": corrected}
+    corrected.begin_episode(0, 1)
+    observation, info = task.reset(0)
+    corrected.start(observation, task.context(info))
+    while not corrected.done:
+        observation, *_ = task.step(corrected.act(observation))
+    labels = corrected.labels
+    corrected.act(observation)
+    assert corrected.labels == labels == len(DemoSet(tmp_path / "one").load(0).action)
+
+
 def test_corrections_help_and_the_gain_is_reported(limp_demos: DemoSet, tmp_path: Path) -> None:
     samples, inputs = load_samples(limp_demos, SMALL)
     policy = clone(samples, inputs, SMALL).policy
