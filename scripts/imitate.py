@@ -161,15 +161,19 @@ def main(arguments: list[str]) -> int:
 
 def _bc(options: Bc) -> int:
     from cadenza.agents.imitation.cloning import CHECKPOINT, clone, read_run
-    from cadenza.agents.imitation.config import FINE_TUNING, resolve_config
+    from cadenza.agents.imitation.config import FINE_TUNING, CloningConfig, config_from, resolve_config
     from cadenza.agents.imitation.inverse_dynamics import pretrain
-    from cadenza.agents.imitation.policy import ImitationPolicy, config_from
+    from cadenza.agents.imitation.policy import ImitationPolicy
 
     if options.resume is not None:
         if options.demos or options.set or options.run or options.start or options.inverse_dynamics:
             raise CadenzaError("--resume takes everything from the run; give it alone.")
         record = read_run(options.resume)
-        demos, config, run = Path(record["facts"]["demos"]), config_from(record["config"]), options.resume
+        demos, config, run = (
+            Path(record["facts"]["demos"]),
+            config_from(CloningConfig, record["config"]),
+            options.resume,
+        )
         start = record["facts"].get("start")
         if not (run / CHECKPOINT).is_file():
             raise CadenzaError(f"{run} has no checkpoint.", "It ended before its first one; start anew.")

@@ -10,12 +10,13 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.names import unknown_name
 
 Encoder = Literal["small", "resnet18"]
+Config = TypeVar("Config")
 ENCODERS: tuple[str, ...] = ("small", "resnet18")
 
 
@@ -122,6 +123,11 @@ def resolve_config(overrides: Mapping[str, Any], base: CloningConfig | None = No
             value = tuple(value) if isinstance(value, list | tuple) else (value,)
         values[name] = value
     return dataclasses.replace(base, **values)
+
+
+def config_from(kind: type[Config], data: Mapping[str, Any]) -> Config:
+    """A configuration of this kind from its JSON, whose lists were tuples."""
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
 
 
 def cosine(step: int, steps: int, learning_rate: float) -> float:

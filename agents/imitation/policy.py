@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cadenza.agents.imitation.augmentation import augmented
-from cadenza.agents.imitation.config import CloningConfig
+from cadenza.agents.imitation.config import CloningConfig, config_from
 from cadenza.agents.imitation.described_weights import UNREADABLE, WeightFiles
 from cadenza.agents.imitation.features import FeatureSet, feature_set
 from cadenza.agents.imitation.networks import Normaliser, layers, make_encoder
@@ -217,7 +217,7 @@ class ImitationPolicy(nn.Module):
             )
         try:
             description, weights = FILES.read(folder)
-            config = config_from(description["config"])
+            config = config_from(CloningConfig, description["config"])
             policy = cls(Inputs.from_dict(description["inputs"]), config)
             policy.load_state_dict(weights)
             policy.facts = description["facts"]
@@ -233,9 +233,3 @@ def _plain(name: str) -> str:
 
 def _entries(name: str) -> str:
     return f"entries_{_plain(name)}"
-
-
-def config_from(data: Mapping[str, Any]) -> CloningConfig:
-    """From JSON, whose lists were tuples."""
-    plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
-    return CloningConfig(**plain)

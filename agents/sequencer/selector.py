@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cadenza.agents.imitation.config import CloningConfig
+from cadenza.agents.imitation.config import CloningConfig, config_from
 from cadenza.agents.imitation.described_weights import UNREADABLE, WeightFiles
 from cadenza.agents.imitation.features import Described, feature_set
 from cadenza.agents.imitation.networks import Normaliser, layers
@@ -153,19 +153,13 @@ class LearnedSelector:
         try:
             description, weights = FILES.read(folder)
             embedding = ImitationPolicy.load(folder / EMBEDDING)
-            selector = cls(description["names"], embedding, _config_from(description["config"]))
+            selector = cls(description["names"], embedding, config_from(SelectorConfig, description["config"]))
             selector.net.load_state_dict(weights)
             selector.facts = description["facts"]
         except UNREADABLE as error:
             raise CadenzaError(f"The sequencer in {folder} cannot be read: {error}.", "Train it again.") from error
         selector.net.eval()
         return selector
-
-
-def _config_from(data: Mapping[str, Any]) -> SelectorConfig:
-    """From JSON, whose lists were tuples."""
-    plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
-    return SelectorConfig(**plain)
 
 
 def plain_embedding(decisions: Decisions, features: str | None = None, parts: Sequence[str] = ()) -> ImitationPolicy:
