@@ -58,8 +58,8 @@ class Channel(Protocol):
 
     address: str
 
-    def fileno(self) -> int:
-        """To wait on; -1 where it must be polled."""
+    def wait(self, most_s: float) -> None:
+        """Return when something has arrived, after ``most_s`` at the latest; sooner where it must be polled."""
 
     def take(self) -> list[Datagram]:
         """What has arrived, without waiting."""
@@ -105,11 +105,11 @@ class PythonCanChannel:
         self._multicast = interface == "udp_multicast"
         self._mine = f"emulator-{os.getpid()}-{id(self)}"
 
-    def fileno(self) -> int:
+    def wait(self, most_s: float) -> None:
         try:
-            return int(self._bus.fileno())
-        except (NotImplementedError, OSError):
-            return -1
+            select.select([int(self._bus.fileno())], [], [], most_s)
+        except (NotImplementedError, OSError, ValueError):  # nothing to wait for: ask often
+            time.sleep(min(most_s, 0.0005))
 
     def take(self) -> list[Datagram]:
         found: list[Datagram] = []
@@ -153,8 +153,11 @@ class SlcanChannel:
         self._waiting = bytearray()
         self.address = self._terminal.address
 
-    def fileno(self) -> int:
-        return self._terminal.fileno()
+    def wait(self, most_s: float) -> None:
+        if self._terminal.is_open:
+            self._terminal.wait(most_s)
+        else:
+            time.sleep(min(most_s, 0.0005))
 
     def take(self) -> list[Datagram]:
         while data := self._terminal.read():
@@ -248,12 +251,7 @@ class CanWire:
         while not self._ended.is_set():
             with self.world.lock:
                 wait_s = self._turn()
-            number = self.channel.fileno()
-            if number < 0:
-                self._ended.wait(min(wait_s, 0.0005))
-                continue
-            with contextlib.suppress(OSError, ValueError):
-                select.select([number], [], [], wait_s)
+            self.channel.wait(wait_s)
 
     def _clock(self) -> float:
         return self.world.now_s if self.world.lockstep else time.monotonic()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
 import struct
 import termios
+import threading
 import tty
 from pathlib import Path
 
@@ -29,6 +31,8 @@ class PseudoTerminal:
     def __init__(self, link: Path | None = None, speed: int | None = None):
         self._link = link
         self._devices, self._host = os.openpty()
+        self._woken, self._wake = os.pipe()
+        self._waiting = threading.Lock()
         tty.setraw(self._devices)
         tty.setraw(self._host)
         named = getattr(termios, f"B{speed}", None)
@@ -51,10 +55,6 @@ class PseudoTerminal:
                     f"The link {link} cannot be made: {error.strerror}.", "Choose another path for --link."
                 ) from error
 
-    def fileno(self) -> int:
-        """For ``select``; -1 once it is closed."""
-        return self._devices
-
     @property
     def is_open(self) -> bool:
         """Whether the port is there."""
@@ -64,6 +64,14 @@ class PseudoTerminal:
         """What the host has set, bit/s."""
         answer = fcntl.ioctl(self._host, _TCGETS2, b"\0" * 44)
         return int(struct.unpack("4I20x2I", answer)[5])
+
+    def wait(self, most_s: float) -> bool:
+        """Wait until the host has sent something; whether it has. Closing ends the wait at once."""
+        with self._waiting:
+            if not self.is_open:
+                return False
+            ready, _, _ = select.select([self._devices, self._woken], [], [], most_s)
+            return self._devices in ready
 
     def read(self) -> bytes:
         """What the host has sent, up to 4 KiB, without waiting; empty where there is nothing more."""
@@ -80,12 +88,16 @@ class PseudoTerminal:
                 os.write(self._devices, data)
 
     def close(self) -> None:
-        """Take the port away, as an adapter that is pulled."""
-        for descriptor in (self._devices, self._host):
-            if descriptor >= 0:
+        """Take the port away, as an adapter that is pulled: the host's next write fails."""
+        if not self.is_open:
+            return
+        # A thread that waits keeps the terminal alive: the kernel hangs up only when the wait is over.
+        os.write(self._wake, b"x")
+        with self._waiting:
+            for descriptor in (self._devices, self._host, self._woken, self._wake):
                 with contextlib.suppress(OSError):
                     os.close(descriptor)
-        self._devices = self._host = -1
+            self._devices = self._host = self._woken = self._wake = -1
         if self._link is not None and self._link.is_symlink():
             with contextlib.suppress(OSError):
                 self._link.unlink()

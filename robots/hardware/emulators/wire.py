@@ -8,7 +8,6 @@ device's return delay, after whatever else is still on the wire. In lockstep no 
 
 from __future__ import annotations
 
-import select
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -163,11 +162,7 @@ class SerialWire:
             if terminal is None:
                 self._ended.wait(0.005)
                 continue
-            try:
-                ready, _, _ = select.select([terminal], [], [], 0.02)
-            except (OSError, ValueError):  # unplugged meanwhile
-                continue
-            if not ready:
+            if not terminal.wait(0.02):
                 continue
             with self.world.lock:
                 if self._terminal is not terminal or not terminal.is_open:

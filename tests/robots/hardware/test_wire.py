@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import termios
+import threading
 import time
 import tty
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 
 from cadenza.robots.hardware.emulators.dynamixel_table import bench_row
 from cadenza.robots.hardware.emulators.faults import FaultSpec, Heard
+from cadenza.robots.hardware.emulators.pseudo_terminal import PseudoTerminal
 from cadenza.robots.hardware.emulators.wire import Reply, SerialBus, SerialWire
 from cadenza.robots.hardware.emulators.world import World
 from cadenza.robots.hardware.errors import HardwareError
@@ -134,6 +136,23 @@ def test_unplugging_hangs_up_and_plugging_in_makes_a_new_port(tmp_path: Path) ->
     finally:
         world.stop()
     assert not link.is_symlink()
+
+
+def test_a_port_is_gone_when_it_is_closed_even_while_a_thread_waits_for_it() -> None:
+    terminal = PseudoTerminal()
+    client = Client(terminal.address)
+    heard: list[bool] = []
+    waiting = threading.Thread(target=lambda: heard.append(terminal.wait(60.0)))
+    waiting.start()
+    time.sleep(0.05)
+    terminal.close()
+    with pytest.raises(OSError, match=r"Errno 5"):
+        os.write(client.fd, b"one\n")
+    waiting.join(timeout=5)
+    assert heard == [False]
+    assert not terminal.is_open
+    assert not terminal.wait(0.0)
+    terminal.close()
 
 
 def test_a_link_replaces_a_link_but_nothing_else(tmp_path: Path) -> None:
