@@ -161,8 +161,7 @@ def make_renderer(model: Any, width: int, height: int, quality: Quality) -> Any:
     except Exception as error:  # each backend fails with a class of its own
         raise CadenzaError(
             f"MuJoCo cannot draw: {error}",
-            "Set MUJOCO_GL=egl (or osmesa) in the shell, or call cadenza.envs.rendering.gl.ensure_gl_backend() before "
-            "MuJoCo is imported.",
+            "Set MUJOCO_GL=egl (or osmesa) in the shell before Python starts.",
         ) from error
     finally:
         size.offwidth, size.offheight, look.offsamples, look.shadowsize = before

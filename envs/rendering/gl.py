@@ -1,8 +1,9 @@
-"""Chooses how MuJoCo draws without a window. Light: call it before MuJoCo is imported, which reads the choice once."""
+"""Chooses how MuJoCo draws without a window. Light; best called before MuJoCo is imported, which reads the choice."""
 
 from __future__ import annotations
 
 import ctypes
+import importlib
 import logging
 import os
 import sys
@@ -14,6 +15,8 @@ logger = logging.getLogger(__name__)
 
 INSTALL_ADVICE = "sudo apt-get install libegl1 libgl1    # or: sudo apt-get install libosmesa6"
 
+_CHOSEN_IN = ("mujoco.rendering.classic.gl_context", "mujoco.gl_context")
+"""Modules, of MuJoCo 4 and 3, that read MUJOCO_GL when they are imported."""
 _EGL_PLATFORM_DEVICE_EXT = 0x313F
 _MAX_DEVICES = 16
 
@@ -53,13 +56,17 @@ def _probes() -> list[tuple[str, Callable[[], bool]]]:
 
 
 def _choose(name: str) -> None:
-    if "mujoco.rendering.classic.gl_context" in sys.modules:
-        logger.warning("MuJoCo was imported before MUJOCO_GL=%s was set; pictures may fail", name)
     os.environ["MUJOCO_GL"] = name
     if name == "glfw":
         os.environ.pop("PYOPENGL_PLATFORM", None)
     else:
         os.environ["PYOPENGL_PLATFORM"] = name  # MuJoCo refuses to import with another value
+    for module in [sys.modules[known] for known in _CHOSEN_IN if known in sys.modules]:
+        # MuJoCo was imported first, as in most people's scripts: its renderer looks for the context here each time.
+        try:
+            importlib.reload(module)
+        except ImportError as error:  # PyOpenGL is bound to another platform
+            logger.warning("MuJoCo was imported before MUJOCO_GL=%s was set; pictures may fail: %s", name, error)
 
 
 def _load(*names: str) -> ctypes.CDLL | None:

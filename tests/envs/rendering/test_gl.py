@@ -85,11 +85,12 @@ def test_a_library_that_does_not_load_does_not_work(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.usefixtures("needs_gl")
-def test_mujoco_draws_with_what_was_chosen() -> None:
-    """In a new process, without any variable: the choice made before the import of MuJoCo is one that draws."""
-    code = (
-        "from cadenza.envs.rendering.gl import ensure_gl_backend; ensure_gl_backend()\n"
-        "import mujoco\n"
+@pytest.mark.parametrize("first", ["choose", "import"])
+def test_mujoco_draws_with_what_was_chosen(first: str) -> None:
+    """In a new process, without any variable: what was chosen draws, before MuJoCo is imported and after."""
+    lines = ["from cadenza.envs.rendering.gl import ensure_gl_backend; ensure_gl_backend()", "import mujoco"]
+    code = "\n".join(lines if first == "choose" else reversed(lines)) + (
+        "\n"
         'xml = \'<mujoco><worldbody><light pos="0 0 3"/><geom type="sphere" size=".1"/></worldbody></mujoco>\'\n'
         "model = mujoco.MjModel.from_xml_string(xml); data = mujoco.MjData(model); mujoco.mj_forward(model, data)\n"
         "renderer = mujoco.Renderer(model, 32, 32); renderer.update_scene(data)\n"
