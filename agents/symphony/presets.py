@@ -106,9 +106,9 @@ class SymphonyConfig:
     storage: Literal["float16", "float32"] = "float32"
     """Number format of stored observations and actions (rewards are always float32)."""
 
-    mirror: bool = False
-    """Mirror half of every batch left to right, where the environment says how (ours): legged robots learn to turn and
-    step to both sides from the data of one."""
+    mirror: bool | Literal["auto"] = False
+    """Mirror half of every batch left to right (ours): legged robots learn to turn and step to both sides from the data
+    of one. True asks for an environment that says how; "auto" mirrors where it does, and does nothing elsewhere."""
 
     # Loop
     batch_size: int = 384
@@ -142,7 +142,9 @@ class SymphonyConfig:
                 raise ValueError(f"Symphony: {name} must be positive, got {getattr(self, name)}.")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
-                raise ValueError(f"Symphony: {name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}.")
+                raise ValueError(
+                    f"Symphony: {name} must be one of {', '.join(map(str, choices))}; got {getattr(self, name)!r}."
+                )
         if self.feature_extractor and 3 * self.critic_nodes < 8:
             raise ValueError("Symphony: the feature extractor needs critic_nodes >= 3, as its width is Nq/8.")
         if self.gradient_dropout == "latent" and not self.feature_extractor:
@@ -189,7 +191,7 @@ class SymphonyConfig:
         return dataclasses.asdict(self)
 
 
-_CHOICES: dict[str, tuple[str, ...]] = {
+_CHOICES: dict[str, tuple[str | bool, ...]] = {
     "resine": ("scaled", "width", "scaled_width"),
     "gradient_dropout": ("none", "output", "latent"),
     "clamp": ("actor", "swaddling"),
@@ -202,6 +204,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "group_balance": ("pull", "none"),
     "age_law": ("tanh", "bell", "power_law", "uniform"),
     "storage": ("float16", "float32"),
+    "mirror": (True, False, "auto"),
 }
 
 _S3 = SymphonyConfig(summary="S3, the paper's main variant: h 512, n 128, three updates a step")

@@ -191,7 +191,8 @@ class Symphony(OffPolicyAlgorithm):
         fresh = reset_num_timesteps or self._last_obs is None
         result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         assert self.env is not None
-        self.replay_buffer.mirror = BatchMirror.of(self.env, self.device) if self.config.mirror else None
+        wanted = self.config.mirror is True or (self.config.mirror == "auto" and self.env.has_attr("mirror"))
+        self.replay_buffer.mirror = BatchMirror.of(self.env, self.device) if wanted else None
         if fresh or len(self._episode_steps) != self.env.num_envs:
             self._episode_steps = np.zeros(self.env.num_envs, dtype=np.int64)
         if self._vec_normalize_env is not None:

@@ -9,6 +9,7 @@ import torch
 
 from cadenza.agents import Symphony
 from cadenza.agents.symphony.mirroring import BatchMirror
+from cadenza.agents.symphony.presets import SymphonyConfig
 from cadenza.agents.symphony.replay import Batch
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.mirror import Mirror
@@ -46,3 +47,17 @@ def test_an_environment_without_a_mirror_is_refused() -> None:
     model = Symphony("MlpPolicy", gym.make("Pendulum-v1"), seed=0, device="cpu", mirror=True, **SMALL)
     with pytest.raises(CadenzaError, match="knows its mirror image"):
         model.learn(10)
+
+
+@pytest.mark.parametrize(("env_id", "mirrored"), [("cadenza/OP3Walk-v0", True), ("Pendulum-v1", False)])
+def test_auto_mirrors_where_the_environment_says_how(env_id: str, mirrored: bool) -> None:
+    env = make_env(env_id, pictures=False)
+    model = Symphony("MlpPolicy", env, seed=0, device="cpu", mirror="auto", **SMALL)
+    model.learn(10)
+    assert (model.replay_buffer.mirror is not None) is mirrored
+    env.close()
+
+
+def test_another_word_is_refused() -> None:
+    with pytest.raises(ValueError, match="mirror must be one of True, False, auto"):
+        SymphonyConfig(mirror="yes")  # type: ignore[arg-type]
