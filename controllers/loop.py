@@ -395,6 +395,9 @@ class ControlLoop:
             at_s, text = events.popleft()
             level = "warning" if text.startswith(("stop", "ending", "torque", "left", "start-up")) else "info"
             self._note(level, text, at_s)
+        notes = self.runner.notes
+        while notes:
+            self._note("info", notes.popleft())
 
     def _note(self, level: str, text: str, at_s: float | None = None) -> None:
         self.events.append((self.clock.now() if at_s is None else at_s, level, text))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -64,6 +66,8 @@ class PolicyRunner:
         """Whether the last observation and action were."""
         self.observation = np.zeros(facts.observation_size)
         """The last one, (observation size,); overwritten by the next step."""
+        self.notes: deque[str] = deque()
+        """What the log should be told of; whoever logs takes them out."""
         for _ in range(WARM_UP_CALLS):
             self._policy()
         self.reset()

@@ -129,7 +129,7 @@ class SequencedRunner(PolicyRunner):
     def step(self, state: RobotState, command: Array, ticks: int = 1) -> JointCommand:
         """Joint targets of whose turn it is; a new turn begins with a blend of 0.2 s from the last targets."""
         if self._wants_to_walk(state, command, ticks) != self._walking:
-            self._change()
+            self._change(_tilt_deg(state), command)
         if self._walking:
             told = super().step(state, command, ticks)
         else:
@@ -150,15 +150,20 @@ class SequencedRunner(PolicyRunner):
         asked = bool(np.isfinite(command).all() and np.linalg.norm(command) > _MOVES)
         if imu is None or not (np.isfinite(imu.gravity).all() and np.isfinite(imu.gyro).all()):
             return self._walking and asked  # one sample that got lost says nothing
-        tilt_deg = math.degrees(math.acos(min(1.0, max(-1.0, -float(imu.gravity[2])))))
+        tilt_deg = _tilt_deg(state)
         steady = tilt_deg <= rule.steady_deg and float(np.linalg.norm(imu.gyro)) <= rule.steady_rad_s
         self._steady_ticks = self._steady_ticks + ticks if steady else 0
         if self._walking:
             return asked and tilt_deg < rule.shaken_deg
         return asked and self._steady_ticks * self.period_s >= rule.steady_s
 
-    def _change(self) -> None:
+    def _change(self, tilt_deg: float, command: Array) -> None:
         self._walking, self._since = not self._walking, 0
+        why = f"steady for {self.rule.steady_s:g} s"
+        if not self._walking:
+            asked = np.linalg.norm(command) > _MOVES
+            why = f"tilted by {tilt_deg:.0f} degrees" if asked else "no velocity is asked for"
+        self.notes.append(f"{self.active} takes over: {why}")
         if self._walking:
             super().reset()
             self.watch = self._own_watch
@@ -166,6 +171,13 @@ class SequencedRunner(PolicyRunner):
             self.standing.reset()
             self.watch = self.standing.watch
             self._steady_ticks = 0
+
+
+def _tilt_deg(state: RobotState) -> float:
+    """Of the base from upright; NaN where no finite sample of gravity is there."""
+    if state.imu is None or not np.isfinite(state.imu.gravity).all():
+        return math.nan
+    return math.degrees(math.acos(min(1.0, max(-1.0, -float(state.imu.gravity[2])))))
 
 
 def is_sequence(folder: Path) -> bool:

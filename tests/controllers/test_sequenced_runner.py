@@ -60,6 +60,19 @@ def test_shaken_it_stands_until_it_has_been_steady_for_a_second(runner: Sequence
     assert drive(runner, 50, FORWARD) == ["stand"] * 49 + ["walk"]
 
 
+def test_every_change_is_noted_with_its_reason(runner: SequencedRunner) -> None:
+    drive(runner, 60, FORWARD)
+    drive(runner, 1, FORWARD, tilt_deg=16.0)
+    drive(runner, 60, FORWARD)
+    drive(runner, 1, NOTHING)
+    assert list(runner.notes) == [
+        "walk takes over: steady for 1 s",
+        "stand takes over: tilted by 16 degrees",
+        "walk takes over: steady for 1 s",
+        "stand takes over: no velocity is asked for",
+    ]
+
+
 def test_each_turn_is_the_policys_own(runner: SequencedRunner, small_bundle: Callable[[str], Path]) -> None:
     alone = PolicyRunner(PolicyBundle.load(small_bundle("stand")))
     for _ in range(20):
