@@ -34,16 +34,30 @@ class BatchMirror:
         """From a VecEnv whose environments have a ``mirror``.
 
         Raises:
-            CadenzaError: they have none.
+            CadenzaError: they have none, or one of other observations or actions.
         """
-        try:
-            mirror = env.get_attr("mirror")[0]
-        except AttributeError as error:
+        if not env.has_attr("mirror"):
             raise CadenzaError(
                 "mirror=true needs an environment that knows its mirror image, and this one does not.",
                 "The humanoids and legged tasks such as cadenza/OP3Walk-v0 do; train others without.",
-            ) from error
-        return cls(mirror, device)
+            )
+        if not cls.fits(env):
+            raise CadenzaError(
+                "The environment's mirror is of other observations or actions than those it is trained with.",
+                "A wrapper that changes them needs a `mirror` of its own; train without mirror=true otherwise.",
+            )
+        return cls(env.get_attr("mirror")[0], device)
+
+    @staticmethod
+    def fits(env: Any) -> bool:
+        """Whether the VecEnv's environments have a ``mirror``, and of as many entries as they are trained with: a
+        wrapper that stacks observations shows the mirror of what it wraps.
+        """
+        if not env.has_attr("mirror"):
+            return False
+        mirror = env.get_attr("mirror")[0]
+        sizes = (len(mirror.observation_index),), (len(mirror.action_index),)
+        return sizes == (env.observation_space.shape, env.action_space.shape)
 
     def apply(self, batch: Batch) -> None:
         """Mirror the second half of a batch."""

@@ -251,7 +251,7 @@ _SAYA = SymphonyConfig(
 
 _CPU = dataclasses.replace(
     _S3,
-    summary="ours, for two CPU cores: small S3 with normalised observations, less noise, a falling learning rate",
+    summary="ours, for two CPU cores: small S3, normalised observations, mirrored batches, less noise, a falling rate",
     hidden_size=128,
     critic_nodes=32,
     batch_size=128,
@@ -264,6 +264,7 @@ _CPU = dataclasses.replace(
     prefill_repeats=False,
     normalize_observations=True,
     actor_average=5e-4,
+    mirror="auto",
     overlap=True,
 )
 

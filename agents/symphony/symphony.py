@@ -191,7 +191,7 @@ class Symphony(OffPolicyAlgorithm):
         fresh = reset_num_timesteps or self._last_obs is None
         result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
         assert self.env is not None
-        wanted = self.config.mirror is True or (self.config.mirror == "auto" and self.env.has_attr("mirror"))
+        wanted = self.config.mirror is True or (self.config.mirror == "auto" and BatchMirror.fits(self.env))
         self.replay_buffer.mirror = BatchMirror.of(self.env, self.device) if wanted else None
         if fresh or len(self._episode_steps) != self.env.num_envs:
             self._episode_steps = np.zeros(self.env.num_envs, dtype=np.int64)

@@ -58,6 +58,17 @@ def test_auto_mirrors_where_the_environment_says_how(env_id: str, mirrored: bool
     env.close()
 
 
+def test_a_mirror_of_other_observations_is_not_taken() -> None:
+    """Stacked observations of an environment that has a mirror: "auto" does without, True says why it cannot."""
+    env = gym.wrappers.FlattenObservation(gym.wrappers.FrameStackObservation(make_env("cadenza/Humanoid-v0"), 2))
+    model = Symphony("MlpPolicy", env, seed=0, device="cpu", mirror="auto", **SMALL)
+    model.learn(10)
+    assert model.replay_buffer.mirror is None
+    with pytest.raises(CadenzaError, match="of other observations"):
+        Symphony("MlpPolicy", env, seed=0, device="cpu", mirror=True, **SMALL).learn(10)
+    env.close()
+
+
 def test_another_word_is_refused() -> None:
     with pytest.raises(ValueError, match="mirror must be one of True, False, auto"):
         SymphonyConfig(mirror="yes")  # type: ignore[arg-type]
