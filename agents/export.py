@@ -453,6 +453,8 @@ def _normaliser(module: nn.Module, size: int) -> tuple[NDArray[Any], NDArray[Any
         mean = getattr(part, "mean", None)
         if isinstance(mean, Tensor) and mean.numel() == size:
             inverse: Any = getattr(part, "inverse_std", None)
+            if inverse is None and not hasattr(part, "std"):
+                continue  # a layer that only passes on the mean of the normaliser inside it
             std: Any = part.std if inverse is None else torch.where(inverse > 0, 1 / inverse.clamp_min(1e-6), 1.0)
             return mean.detach().cpu().double().numpy(), std.detach().cpu().double().numpy()
     return None

@@ -55,9 +55,9 @@ class OperationalSpaceConfig:
     limit_frequency_rad_s: float = 20.0
     """Of the critically damped spring that pushes a joint out of the margin."""
     speed_share: float = 0.75
-    """Share of a joint's speed limit above which it is braked."""
+    """Share of a joint's speed limit that it may come to."""
     brake_1_s: float = 100.0
-    """Braking deceleration per excess speed."""
+    """Most acceleration of a joint per speed that it may still gain; one that is too fast loses speed as quickly."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -128,18 +128,30 @@ class OperationalSpace:
         null_kd = 2.0 * c.null_damping_ratio * math.sqrt(c.null_kp)
         posture = inertia @ (c.null_kp * (self.home - angles) - null_kd * velocities)
         posture -= jacobian.T @ (felt @ (jacobian @ (mobility @ posture)))
-        torque = jacobian.T @ (felt @ acceleration) + posture + self._guards(angles, velocities, inertia.diagonal())
+        torque = jacobian.T @ (felt @ acceleration) + posture + self._off_limits(angles, velocities, inertia.diagonal())
+        torque = self._below_speed(torque, velocities, inertia, mobility)
         return np.clip(torque + data.qfrc_bias[at.dof], -self.torque, self.torque)
 
-    def _guards(self, angles: Array, velocities: Array, inertia: Array) -> Array:
-        """Torques that keep joints off their limits of angle and speed, N m, (n,)."""
+    def _off_limits(self, angles: Array, velocities: Array, inertia: Array) -> Array:
+        """Torques that keep joints off their limits of angle, N m, (n,)."""
         c = self.config
         depth = np.maximum(self.limits[0] + c.limit_margin_rad - angles, 0.0)
         depth = depth - np.maximum(angles - self.limits[1] + c.limit_margin_rad, 0.0)
         frequency = c.limit_frequency_rad_s
-        push = frequency**2 * depth - 2.0 * frequency * velocities * (depth != 0.0)
-        over = np.maximum(np.abs(velocities) - c.speed_share * self.speed, 0.0) * np.sign(velocities)
-        return inertia * (push - c.brake_1_s * over)
+        return inertia * (frequency**2 * depth - 2.0 * frequency * velocities * (depth != 0.0))
+
+    def _below_speed(self, torque: Array, velocities: Array, inertia: Array, mobility: Array) -> Array:
+        """The torque, N m, (n,), with no joint accelerated so that it would be too fast 1/brake_1_s later.
+
+        Adding a brake to the torque is not enough: whatever pulls harder than it brakes, wins.
+        """
+        most = self.config.speed_share * self.speed
+        wanted = mobility @ torque
+        bounded = np.clip(
+            wanted, -self.config.brake_1_s * (most + velocities), self.config.brake_1_s * (most - velocities)
+        )
+        slowed: Array = torque + inertia @ (bounded - wanted)
+        return slowed
 
 
 def damped_inertia(jacobian: Array, mobility: Array, threshold: float) -> Array:

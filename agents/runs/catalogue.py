@@ -133,6 +133,8 @@ def build_model(settings: RunSettings, env: Any, **extra: Any) -> BaseAlgorithm:
         arguments["policy_kwargs"] = {**(arguments.get("policy_kwargs") or {}), ATTRIBUTE: measured}
     try:
         model: BaseAlgorithm = cls(policy, env, **arguments)
+    except CadenzaError:
+        raise
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise CadenzaError(f"{settings.agent} cannot be built with these settings: {error}") from error
     return model

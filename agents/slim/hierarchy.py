@@ -79,6 +79,8 @@ class SkillTasks(VecEnv):
 
     reward_groups: ClassVar[None] = None
     """The environments below may have groups; the task's reward is one number."""
+    reward_weights: ClassVar[None] = None
+    """Of those groups: hidden with them."""
 
     def __init__(
         self,
@@ -102,7 +104,7 @@ class SkillTasks(VecEnv):
         entries = object_entries(env)
         self._columns = list(entries.position[:2])
         self._center, self._half = np.array(entries.center[:2]), np.array(entries.half_extent[:2])
-        self._generator = np.random.default_rng([seed, hold_steps])
+        self._generators = self._goal_generators(seed)
         self._seed: int | None = seed
         space = env.observation_space
         assert isinstance(space, spaces.Box)
@@ -175,20 +177,24 @@ class SkillTasks(VecEnv):
         skills = np.stack(found)
         return skills.argmax(1) if self.skills_of.prior.discrete else skills
 
-    def _begin(self, indices: NDArray[np.intp]) -> None:
-        """New goals for episodes that have just begun."""
+    def _goal_generators(self, seed: int) -> list[np.random.Generator]:
+        """One a copy: whoever chooses, and however long episodes last, a copy's n-th goal is the same."""
+        return [np.random.default_rng([seed, self.hold_steps, copy]) for copy in range(self.venv.num_envs)]
+
+    def _begin(self, indices: NDArray[np.intp], rested: NDArray[np.int64] | int = 0) -> None:
+        """New goals for episodes that have just begun, and of which ``rested`` steps have passed."""
         for index in indices.tolist():
             start = self.places[index]
             self._starts[index] = start
             goal = start
             while np.linalg.norm(goal - start) < LEAST_WAY_M:
-                goal = self._center + GOAL_SHARE * self._half * self._generator.uniform(-1, 1, 2)
+                goal = self._center + GOAL_SHARE * self._half * self._generators[index].uniform(-1, 1, 2)
             self.goals[index] = goal
             # Turned so that the circle's middle lies towards the middle of the workspace.
             towards = self._center - start
             self._turns[index] = np.arctan2(-towards[1], -towards[0])
             self._errors[index] = []
-        self._clock[indices] = 0
+        self._clock[indices] = rested
         self._reached[indices] = False
 
     def _observe(self) -> NDArray[np.float32]:
@@ -213,7 +219,7 @@ class SkillTasks(VecEnv):
         n = self.num_envs
         over, terminated = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
         ends, infos = np.zeros_like(self._observe()), [dict[str, Any]() for _ in range(n)]
-        distances = np.zeros(n)
+        distances, rested = np.zeros(n), np.zeros(n, dtype=np.int64)
         still = self._reached.copy()
         for _ in range(self.hold_steps):
             actions = self.skills_of.act(self.observations, self._chosen)
@@ -221,6 +227,7 @@ class SkillTasks(VecEnv):
             received, _, dones, found = self.venv.step(actions)
             self.observations = np.array(received, dtype=np.float32)
             self._clock += ~over
+            rested += over
             for index in np.flatnonzero(dones & ~over).tolist():
                 last = found[index]["terminal_observation"]
                 self.observations[index] = last
@@ -246,7 +253,7 @@ class SkillTasks(VecEnv):
             errors = self._errors[index]
             infos[index]["final_error_m"] = errors[-1]
             infos[index]["mean_error_m"] = float(np.mean(errors[WAIT_STEPS:] or errors))
-        self._begin(np.flatnonzero(over))
+        self._begin(np.flatnonzero(over), rested[over])
         return self._observe(), rewards.astype(np.float32), over, infos
 
     def close(self) -> None:
@@ -255,7 +262,7 @@ class SkillTasks(VecEnv):
     def seed(self, seed: int | None = None) -> Any:
         """Seed goals and environments, from the next reset on."""
         if seed is not None:
-            self._generator = np.random.default_rng([seed, self.hold_steps])
+            self._generators = self._goal_generators(seed)
             self._seed = seed
         return [seed] * self.num_envs
 

@@ -89,11 +89,12 @@ def silent_groups(rewards: NDArray[np.float32], any_termination: bool) -> NDArra
     """Which groups of a rollout (T, N, K) say nothing about the actions in it, shape (K,).
 
     A reward that never changes cannot prefer one action to another as long as no episode is cut short by it; a reward
-    that is 0 throughout cannot even then. Its advantages are the critic's own error and the end of the rollout.
+    that is 0 throughout cannot even then. Its advantages are the critic's own error and the end of the rollout. What
+    counts as a change is relative to the reward's size, so that the unit of a reward does not matter.
     """
-    constant = np.ptp(rewards, axis=(0, 1)) < FLAT
-    zero = np.abs(rewards).max(axis=(0, 1)) < FLAT
-    return np.asarray(constant & (zero | (not any_termination)))
+    size = np.abs(rewards).max(axis=(0, 1))
+    constant = np.ptp(rewards, axis=(0, 1)) <= FLAT * size
+    return np.asarray(constant & ((size == 0) | (not any_termination)))
 
 
 class MultiCriticRolloutBuffer(RolloutBuffer):

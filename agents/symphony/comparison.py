@@ -140,6 +140,8 @@ def _one(plan: Plan, way: str, seed: int) -> dict[str, Any]:
         model.learn(plan.steps, callback)
         elapsed = time.perf_counter() - began
         found = group_rewards(model, counted, plan.episodes)
+    except CadenzaError:
+        raise
     except (TypeError, ValueError) as error:
         raise CadenzaError(f"Symphony cannot be built with these settings: {error}") from error
     finally:

@@ -9,6 +9,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from cadenza.envs.rendering.camera import make_renderer
+from cadenza.envs.rendering.gl import ensure_gl_backend
 from cadenza.envs.tabletop.physics import Physics
 
 
@@ -35,9 +37,8 @@ class Pictures:
     def take(self, ids: NDArray[np.intp]) -> dict[str, NDArray[np.uint8]]:
         """New pictures of these copies, the last ones of the others; copies of shape (n, size, size, 3)."""
         if self._renderer is None:
-            model = self.physics.model
-            model.vis.quality.offsamples = 0
-            self._renderer = mujoco.Renderer(model, self.size, self.size)
+            ensure_gl_backend()
+            self._renderer = make_renderer(self.physics.model, self.size, self.size, "fast")
         for index in ids.tolist():
             data = self.physics.data(index)
             for name in self.cameras:

@@ -87,6 +87,7 @@ def _add_sensors(spec: mujoco.MjSpec, arm: ArmRobot) -> None:
         ("right_touch", fingers["right"], "object", geom, _FOUND, _UNSORTED, 1),
         ("table_force", arm.base, "table", geom, _FORCE, _NET, 1),
         ("self_force", arm.base, arm.base, body, _FORCE, _STRONGEST, SELF_CONTACTS),
+        ("pinch_force", fingers["left"], fingers["right"], body, _FORCE, _STRONGEST, SELF_CONTACTS),
     ):
         sensor = spec.add_sensor(name=name, type=mujoco.mjtSensor.mjSENS_CONTACT)
         # XBODY: the body with all that hangs on it.

@@ -11,6 +11,7 @@ from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer
 from numpy.typing import ArrayLike, NDArray
 
 from cadenza.envs.errors import CadenzaError
+from cadenza.envs.rendering.gl import ensure_gl_backend
 from cadenza.envs.tabletop.goals import GoalTask
 from cadenza.envs.tabletop.physics import SinglePhysics
 from cadenza.envs.tabletop.play import Play
@@ -98,6 +99,7 @@ class TableEnv(gym.Env):
         if self.render_mode is None:
             return None
         if self._renderer is None:
+            ensure_gl_backend()
             self._renderer = MujocoRenderer(
                 self.model, self.data, None, self.width, self.height, camera_name=self.camera_name
             )

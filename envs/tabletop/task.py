@@ -32,6 +32,7 @@ from cadenza.robots.names import unknown_name
 Array = NDArray[np.float64]
 Ids = NDArray[np.intp]
 OPTIONS = ("object", "goal")
+_OVERLAP_M = 1e-4
 _TRIES = 1000
 
 
@@ -69,7 +70,7 @@ class TableTask:
         self._object, self._object_dof = int(joint.qposadr[0]), int(joint.dofadr[0])
         self._sensors = self.physics.read("sensordata")
         self._touch = np.array([self._sensor(f"{side}_touch").start for side in ("left", "right")])
-        self._table, self._self = self._sensor("table_force"), self._sensor("self_force")
+        self._table, self._self, self._pinch = map(self._sensor, ("table_force", "self_force", "pinch_force"))
 
         self.pictures = Pictures(self.physics, config.camera, config.camera_size)
         self.layout = Layout(state_terms(arm, with_object=self.has_object))
@@ -258,14 +259,36 @@ class TableTask:
         numbers = numbers_of("object", given, (3, 4), "x, y, yaw or x, y, z, yaw")
         x, y, yaw = float(numbers[0]), float(numbers[1]), float(numbers[-1])
         z = float(numbers[2]) if len(numbers) == 4 else self.place.rest
-        if not self.place.on_table(x, y) or z < self.place.rest - 1e-9:
+        # Its footprint, turned by the yaw, must lie on the table, or it tips over the edge.
+        side = self.place.cube_half * (abs(np.cos(yaw)) + abs(np.sin(yaw)))
+        if not self.place.on_table(x, y, side) or z < self.place.rest - 1e-9:
             (mx, my), (hx, hy) = self.place.table_center, self.place.table_half
             raise CadenzaError(
                 f"The object would start off the table, at x {x:g}, y {y:g}, z {z:g} m.",
                 f"The table reaches from x {mx - hx:g} to {mx + hx:g} and from y {my - hy:g} to {my + hy:g} m; the "
-                f"cube's centre lies at z {self.place.rest:g} m on it.",
+                f"cube's centre lies at z {self.place.rest:g} m on it, {side:.3g} m or more from the edge.",
             )
-        return np.array([x, y, z]), yaw
+        position = np.array([x, y, z])
+        if self._inside_the_arm(position, yaw):
+            near, far = self.place.radius
+            raise CadenzaError(
+                f"The object would start inside the arm, at x {x:g}, y {y:g}, z {z:g} m.",
+                f"{self.arm.title} works {near:g} to {far:g} m from its axis.",
+            )
+        return position, yaw
+
+    def _inside_the_arm(self, position: Array, yaw: float) -> bool:
+        """Whether a cube there would overlap the arm in its home pose."""
+        data = mujoco.MjData(self.model)
+        data.qpos[:] = self.home_qpos
+        data.qpos[self._object : self._object + 3] = position
+        data.qpos[self._object + 3 : self._object + 7] = np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)
+        mujoco.mj_kinematics(self.model, data)
+        mujoco.mj_comPos(self.model, data)
+        mujoco.mj_collision(self.model, data)
+        cube, table = (self.model.geom(name).id for name in ("object", "table"))
+        pairs, deep = data.contact.geom, data.contact.dist < -_OVERLAP_M
+        return bool((deep & (pairs == cube).any(axis=1) & ~(pairs == table).any(axis=1)).any())
 
     def square(self, random: np.random.Generator, half: float) -> Array:
         """A point (2,) of the square of half width ``half`` around the middle that the hand can reach."""
@@ -292,12 +315,16 @@ class TableTask:
         return slice(int(sensor.adr[0]), int(sensor.adr[0] + sensor.dim[0]))
 
     def _forces(self) -> Array:
-        """What table and arm, and the arm's own parts, press on each other, N, (n,)."""
+        """What table and arm, and the arm's own parts, press on each other, N, (n,).
+
+        Fingers that close on nothing are meant to press on each other: that counts for nothing.
+        """
         sensors = self._sensors
-        force: Array = length(sensors[:, self._table])[:, 0]
-        own = length(sensors[:, self._self].reshape(self.n, -1, 3))[..., 0]
+        own, pinch = (length(sensors[:, part].reshape(self.n, -1, 3))[..., 0] for part in (self._self, self._pinch))
+        between = np.zeros(self.n)
         for contact in range(own.shape[1]):
-            force = force + own[:, contact]
+            between = between + (own[:, contact] - pinch[:, contact])
+        force: Array = length(sensors[:, self._table])[:, 0] + np.maximum(between, 0.0)
         return force
 
     # ------------------------------------------------------------------ state

@@ -46,10 +46,10 @@ class Workspace:
         """Height of the cube's centre when it lies on the table."""
         return self.cube_half
 
-    def on_table(self, x: float, y: float) -> bool:
-        """Whether a point lies over the table."""
+    def on_table(self, x: float, y: float, side: float = 0.0) -> bool:
+        """Whether a point lies over the table, ``side`` or more from its edge."""
         return all(
-            abs(value - middle) <= half
+            abs(value - middle) <= half - side
             for value, middle, half in zip((x, y), self.table_center, self.table_half, strict=True)
         )
 

@@ -25,6 +25,7 @@ class Puck(gym.Env):
     action_space = gym.spaces.Box(-1.0, 1.0, (7,), np.float32)
     observation_space = gym.spaces.Box(-np.inf, np.inf, (42,), np.float32)
     reward_groups = ("reach", "safety")
+    reward_weights: ClassVar[dict[str, float]] = {"reach": 0.5, "safety": 0.5}
     object_entries = ObjectEntries(
         position=(16, 17, 18), center=(0.5, 0.0, 0.1), half_extent=(HALF_M, HALF_M, 0.1), quaternion=(19, 20, 21, 22)
     )

@@ -92,6 +92,14 @@ def test_a_column_without_spread_is_exactly_zero() -> None:
     assert (normalized[..., 0] != 0).all()
 
 
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9])
+def test_what_is_silent_does_not_depend_on_the_unit(unit: float) -> None:
+    rewards = np.zeros((8, 2, 3), dtype=np.float32)
+    rewards[..., 0] = unit * np.random.default_rng(3).normal(size=(8, 2))
+    rewards[..., 1] = unit
+    np.testing.assert_array_equal(silent_groups(rewards, False), [False, True, True])
+
+
 @pytest.mark.parametrize(("ended", "silent"), [(False, [True, True, False]), (True, [True, False, False])])
 def test_a_constant_reward_says_nothing_unless_an_episode_can_lose_it(ended: bool, silent: list[bool]) -> None:
     rewards = np.zeros((8, 2, 3), dtype=np.float32)

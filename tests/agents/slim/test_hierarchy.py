@@ -51,6 +51,18 @@ def test_goals_are_away_from_the_object_and_within_reach(puck: Any, pusher: Any)
     assert (np.abs(env.goals - (0.5, 0.0)) <= 0.7 * 0.3).all()
 
 
+def test_a_copys_goals_do_not_depend_on_the_others(puck: Any, pusher: Any) -> None:
+    """Whoever chooses and however long the episodes of the others last: comparable starts and goals."""
+    alone, crowded = tasks(pusher, puck, n=3, seed=5), tasks(pusher, puck, n=3, seed=5)
+    alone.reset()
+    crowded.reset()
+    crowded._begin(np.array([0]))  # one of the others ended early
+    for env in (alone, crowded):
+        env._begin(np.array([1, 2]))
+    assert np.array_equal(alone.goals[1:], crowded.goals[1:])
+    assert not np.array_equal(alone.goals[0], crowded.goals[0])
+
+
 def test_the_target_of_a_curve_waits_then_goes_round_inwards(puck: Any, pusher: Any) -> None:
     env = tasks(pusher, puck, "circle", n=4)
     env.reset()

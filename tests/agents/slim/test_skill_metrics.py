@@ -59,6 +59,8 @@ def test_consistency() -> None:
     assert consistency(plane((0.1, 0.0), (-0.1, 0.0))) == pytest.approx(0.0)
     assert consistency(plane((0.1, 0.0), (0.0, 0.1))) == pytest.approx(np.sqrt(0.5))
     assert consistency(plane((0.0, 0.0), (0.0, 0.0))) == 0.0
+    assert consistency(np.full((10, 3), -1.3e-5)) == 0.0  # it settled on the table, untouched
+    assert consistency(plane((0.1, 0.0), (1e-5, 0.0))) == pytest.approx(1.0)
 
 
 # ------------------------------------------------------------------ intervals

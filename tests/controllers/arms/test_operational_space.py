@@ -136,6 +136,21 @@ def test_targets_out_of_reach(arm: ArmRobot, far: Array, simulate: Callable[...,
     assert np.abs(world.velocities).max() < 0.1
 
 
+@pytest.mark.parametrize("start", ["lower", "upper", 1, 2, 3])
+def test_no_joint_is_too_fast_from_its_limits(start: str | int, arm: ArmRobot, simulate: Callable[..., Any]) -> None:
+    """From all joints at a limit or anywhere, to a point above the base: what the hand wants must not win."""
+    world = simulate(arm, actuation="torque")
+    world.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT
+    low, high = joint_limits(arm)
+    share = {"lower": 0.0, "upper": 1.0}.get(str(start))
+    drawn = np.random.default_rng(start if isinstance(start, int) else 0).uniform(size=len(low))
+    world.data.qpos[world.at.qpos] = low + (drawn if share is None else share) * (high - low)
+    mujoco.mj_forward(world.model, world.data)
+    _, turn = world.pose()
+    _, worst = drive(world, OperationalSpace(arm, world.model), lambda t: (np.array([0, 0, 0.3]), turn, None), 2)
+    assert (worst["speed"] <= 0.9 * velocity_limits(arm)).all(), worst["speed"] / velocity_limits(arm)
+
+
 def test_a_stretched_arm_comes_back(panda: ArmRobot, simulate: Callable[..., Any]) -> None:
     """Out of the singularity and to the pose asked for."""
     world = simulate(panda, actuation="torque")

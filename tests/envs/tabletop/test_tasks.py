@@ -82,7 +82,7 @@ def test_the_layout_says_where_things_are(name: str, size: int, single: MakeSing
 
 def test_twists_are_the_rates_of_the_poses(single: MakeSingle) -> None:
     env = single("PandaPlay")
-    env.reset(seed=0, options={"object": (0.5, 0.0, 0.3, 0.4)})
+    env.reset(seed=0, options={"object": (0.6, 0.2, 0.3, 0.4)})
     env.task.physics.qvel[0, env.task._object_dof : env.task._object_dof + 6] = (0.1, 0.2, 0.3, 1.0, 2.0, 3.0)
     for action in np.random.default_rng(0).uniform(-1, 1, (3, 7)):
         env.step(action)
@@ -117,6 +117,15 @@ def test_play_is_a_vector_reward_for_skills(together: MakeVec) -> None:
         assert not info["lifted"]
 
 
+@pytest.mark.parametrize("name", ["PandaPlay", "UR5ePlay", "SO101Play"])
+def test_closing_on_nothing_is_no_violation(name: str, single: MakeSingle) -> None:
+    env = single(name)
+    env.reset(seed=0)
+    for action in np.repeat([1.0, -1.0, 1.0], 15):
+        info = env.step(np.append(np.zeros(env.action_space.shape[0] - 1), action))[4]
+        assert not info["violations"]["contact_force"], info["contact_force_n"]
+
+
 def test_pressing_on_the_table_is_felt(single: MakeSingle) -> None:
     env = single("PandaPlay")
     env.reset(seed=0, options={"object": (0.6, 0.2, 0.0)})
@@ -144,6 +153,10 @@ def test_only_a_cube_that_falls_ends_play(single: MakeSingle) -> None:
     [
         ("PandaPlay", {"object": (2.0, 0.0, 0.0)}, "off the table"),
         ("PandaPlay", {"object": (0.5, 0.0, 0.01, 0.0)}, "off the table"),
+        ("PandaPlay", {"object": (0.94, 0.0, 0.0)}, "off the table"),  # the middle is on it, an edge is not
+        ("PandaPlay", {"object": (0.92, 0.0, np.pi / 4)}, "off the table"),  # nor is a corner
+        ("PandaPlay", {"object": (0.0, 0.0, 0.0)}, "inside the arm"),
+        ("PandaPlay", {"object": (0.05, 0.0, 0.0)}, "inside the arm"),
         ("PandaPlay", {"object": (0.5, np.nan, 0.0)}, "takes x, y, yaw"),
         ("PandaPlay", {"object": (0.5,)}, "takes x, y, yaw"),
         ("PandaPlay", {"goal": (0.5, 0.0, 0.1)}, "no goal"),
