@@ -113,7 +113,10 @@ def check_weights(groups: Sequence[str], weights: Mapping[str, float]) -> tuple[
     for name in weights:
         if name not in groups:
             raise unknown_name("reward group", name, groups)
-    numbers = list(weights.values())
+    try:
+        numbers = [float(weight) for weight in weights.values()]
+    except (TypeError, ValueError) as error:
+        raise CadenzaError(f"The reward weights {dict(weights)} must be numbers.") from error
     if not all(np.isfinite(number) and number >= 0 for number in numbers):
         raise CadenzaError(f"The reward weights {dict(weights)} must be finite and not below 0.")
     if abs(sum(numbers) - 1.0) > _SUM_TOLERANCE:

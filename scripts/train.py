@@ -50,7 +50,7 @@ class Train:
     evaluate_episodes: int = 5
     """episodes of each evaluation during training"""
     n_envs: int = 1
-    """environments: legged robots are stepped together on MuJoCo's batch, others in turn"""
+    """environments: legged robots and arms are stepped together on MuJoCo's batch, others in turn"""
     randomised: bool = False
     """train with domain randomisation and pushes (legged robots); evaluations stay nominal"""
     teacher: str | None = None

@@ -199,9 +199,14 @@ class LSD(DiversityObjective):
         Both are features of the world, shape (features,); they have to differ.
 
         Raises:
-            CadenzaError: phi cannot tell them apart.
+            CadenzaError: another number of features, or phi cannot tell them apart.
         """
-        pair = torch.as_tensor(np.array([features, goal], dtype=np.float32), device=self.updates.device)
+        both = [np.asarray(one, dtype=np.float32) for one in (features, goal)]
+        if any(one.shape != (self.feature_size,) for one in both):
+            raise CadenzaError(
+                f"phi reads {self.feature_size} features of the world; {both[0].shape} and {both[1].shape} were given."
+            )
+        pair = torch.as_tensor(np.array(both), device=self.updates.device)
         start, end = self.phi(pair)
         step = (end - start).cpu().numpy()
         length = float(np.linalg.norm(step))

@@ -89,7 +89,10 @@ class SkillPrior:
         Raises:
             CadenzaError: another size, a number that is not finite, not of length 1, or not one-hot.
         """
-        skill = np.asarray(z, dtype=np.float32)
+        try:
+            skill = np.asarray(z, dtype=np.float32)
+        except (ValueError, TypeError) as error:
+            raise CadenzaError(f"A skill is {self.size} numbers ({self.kind}), not {z!r}.") from error
         if skill.ndim not in (1, 2) or skill.shape[-1] != self.size:
             raise CadenzaError(
                 f"A skill of this agent has {self.size} entries ({self.kind}); {skill.shape} were given."

@@ -65,7 +65,7 @@ def _choose(name: str) -> None:
         # MuJoCo was imported first, as in most people's scripts: its renderer looks for the context here each time.
         try:
             importlib.reload(module)
-        except ImportError as error:  # PyOpenGL is bound to another platform
+        except (ImportError, AttributeError) as error:  # PyOpenGL is bound to another platform
             logger.warning("MuJoCo was imported before MUJOCO_GL=%s was set; pictures may fail: %s", name, error)
 
 

@@ -14,8 +14,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from cadenza.agents import Symphony, export
 from cadenza.agents.export import acting_state_dict, deterministic_module, export_bundle
+from cadenza.agents.slim import SLIM
 from cadenza.controllers.bundle import PolicyBundle
 from cadenza.envs.errors import CadenzaError
+from cadenza.envs.reward_groups import ObjectEntries
 
 SYMPHONY: dict[str, Any] = {"seed": 0, "device": "cpu", "learning_starts": 60, "batch_size": 32, "buffer_size": 500}
 FEW_STEPS = 100
@@ -46,6 +48,29 @@ def trained(name: str, env: Any) -> Any:
 def save(model: Any, path: Path, **kwargs: Any) -> export.ExportReport:
     settings: dict[str, Any] = {"env_id": "Pendulum-v1", "env_kwargs": {}, "agent": "any", **kwargs}
     return export_bundle(model, path, **settings)
+
+
+class Signed(gym.Wrapper):
+    """Pendulum with a vector reward, and an object to be moved: its angle."""
+
+    reward_groups = ("reach", "safety")
+    object_entries = ObjectEntries(position=(0, 1), center=(0.0, 0.0), half_extent=(1.0, 1.0))
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = super().step(action)
+        return observation, reward, terminated, truncated, {**info, "reward_vector": np.array([reward, 0.0])}
+
+
+def test_skills_are_exported_with_z_behind_the_observation(tmp_path: Path) -> None:
+    env = Signed(gym.make("Pendulum-v1"))
+    settings: dict[str, Any] = {"n_steps": 16, "batch_size": 16, "hidden": (16,), "seed": 0, "device": "cpu"}
+    model = SLIM("MlpPolicy", env, preset="slim", **settings).learn(32)
+    save(model, tmp_path / "bundle", env_id="Pendulum-v1", agent="slim")
+    bundle = PolicyBundle.load(tmp_path / "bundle")
+    assert bundle.manifest.observation_size == 3 + 2
+    observation, z = np.array([0.6, 0.8, 0.1], np.float32), np.array([0.0, 1.0], np.float32)
+    found = bundle.act(np.concatenate([observation, z]))
+    assert found == pytest.approx(model.act(observation, z=z), abs=1e-5)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from cadenza.envs.cable.cable_routing import CableRouting
 from cadenza.envs.cable.layouts import LAYOUTS, MOST_OFFSET_M, MOST_YAW_RAD, PLACES_Y_M, ROW_X_M, draw_layout
-from cadenza.envs.cable.settings import CableConfig
+from cadenza.envs.cable.settings import CableConfig, config_of
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.guard import FiniteGuard
 from cadenza.envs.registration import make_env
@@ -199,6 +200,16 @@ def test_it_renders() -> None:
         ({"layout": [(0.9, 0.0)]}, "cannot stand at x 0.9"),
         ({"layout": [(0.45, float("nan"))]}, "cannot stand"),
         ({"layout": [(0.45, 0.0), (0.45, 0.02)], "clips": 2}, "closer together than 8 cm"),
+        ({"layout": [(0.45, 0.0), (0.45, 0.13), (0.45, 0.02)], "clips": 3}, "closer together than 8 cm"),
+        ({"layout": 5}, "it is a name, or one"),
+        ({"layout": [5]}, "A clip's pose is"),
+        ({"layout": [("a", 0.0)]}, "A clip's pose is"),
+        ({"nonsense": 3}, "no setting of cable routing named 'nonsense'"),
+        ({"camera_size": "big"}, "camera_size is 'big'"),
+        ({"stiffness_scale": "soft"}, "stiffness_scale is 'soft'"),
+        ({"stiffness_range": "soft"}, "stiffness_range is 'soft'"),
+        ({"disturbances": 5}, "The disturbances are 5"),
+        ({"disturbances": {"push_hz": "a"}}, "push_hz is 'a'"),
         ({"observe": "pixels"}, "pixels"),
         ({"cameras": ("top",)}, "top"),
         ({"observe": "camera", "cameras": ()}, "no camera"),
@@ -214,7 +225,14 @@ def test_it_renders() -> None:
 )
 def test_settings_that_cannot_be(settings: dict[str, Any], says: str) -> None:
     with pytest.raises(CadenzaError, match=says):
-        CableConfig(**settings)
+        config_of(settings)
+
+
+def test_unknown_settings_are_told_with_those_that_exist() -> None:
+    with pytest.raises(CadenzaError) as caught:
+        CableRouting(stifness_scale=1.0)
+    assert "Did you mean stiffness_scale" in caught.value.advice
+    assert all(field.name in caught.value.advice for field in dataclasses.fields(CableConfig))
 
 
 def test_layouts_are_what_they_say() -> None:

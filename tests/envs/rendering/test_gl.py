@@ -12,6 +12,7 @@ from cadenza.envs.rendering import gl
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """A Linux shell with no choice made, restored afterwards."""
+    monkeypatch.setattr(gl, "_CHOSEN_IN", ())  # MuJoCo, loaded long ago by other tests, stays with what works here
     for name in ("MUJOCO_GL", "PYOPENGL_PLATFORM", "DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.setenv(name, "")  # so that what the test sets is undone
         monkeypatch.delenv(name)
@@ -99,3 +100,18 @@ def test_mujoco_draws_with_what_was_chosen(first: str) -> None:
     shell = {name: value for name, value in os.environ.items() if name not in ("MUJOCO_GL", "PYOPENGL_PLATFORM")}
     done = subprocess.run([sys.executable, "-c", code], env=shell, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "True", done.stderr
+
+
+@pytest.mark.usefixtures("needs_gl")
+def test_a_table_with_cameras_needs_no_preparation() -> None:
+    """As a user's script would: nothing said about graphics, two environments with pictures in one process."""
+    code = (
+        "import gymnasium, cadenza.envs\n"
+        "for task in ('Push', 'Reach'):\n"
+        "    how = dict(camera=('scene',), camera_size=64, render_mode='rgb_array')\n"
+        "    env = gymnasium.make(f'cadenza/Panda{task}-v0', **how)\n"
+        "    print(env.reset(seed=0)[0]['scene'].max() > 0, env.render().max() > 0)\n"
+    )
+    shell = {name: value for name, value in os.environ.items() if name not in ("MUJOCO_GL", "PYOPENGL_PLATFORM")}
+    done = subprocess.run([sys.executable, "-c", code], env=shell, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["True"] * 4, done.stderr
