@@ -271,8 +271,8 @@ def _figures(found: Inspection) -> None:
             table.add_row("rate", f"[red]{measured}: these differ[/]" if found.rate_is_off else measured)
         for task, count in found.tasks.items():
             table.add_row("task", f"{escape(task)} ({count})")
-        counts = ", ".join(f"{number}: {count / found.steps:.0%}" for number, count in found.primitives.items())
-        table.add_row("primitives, of steps", counts)
+        shares = ((found.name_of(number), count / found.steps) for number, count in found.primitives.items())
+        table.add_row("primitives, of steps", escape(", ".join(f"{name}: {share:.0%}" for name, share in shares)))
         table.add_row("size", f"{found.megabytes:.1f} MB")
     out.print(table)
 

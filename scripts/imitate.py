@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from cadenza.envs.errors import CadenzaError
 from cadenza.scripts.console import escape, out, write_result
-from cadenza.scripts.parse import parse, settings_from
+from cadenza.scripts.imitate_demos import load, tell_damaged, transitions
+from cadenza.scripts.imitate_tasks import INTERRUPTED, measure
+from cadenza.scripts.imitate_tasks import dagger as _dagger
+from cadenza.scripts.imitate_tasks import evaluate as _evaluate
+from cadenza.scripts.parse import options_of, parse, settings_from
+from cadenza.scripts.updates_bar import updates_bar
 
 if TYPE_CHECKING:
     from cadenza.agents.imitation.cloning import CloneResult
-    from cadenza.agents.imitation.config import CloningConfig
-    from cadenza.agents.imitation.optimisation import Progress
-    from cadenza.agents.imitation.policy import Inputs
-    from cadenza.agents.imitation.samples import Samples
+    from cadenza.agents.imitation.inverse_dynamics import Comparison
 
 Pairs = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")]
 
@@ -41,7 +41,8 @@ class Bc:
     set: Pairs = ()
     """settings of cloning"""
     inverse_dynamics: int = 0
-    """updates of inverse-dynamics pre-training on all steps first; 0 = none"""
+    """updates of inverse-dynamics pre-training first, on all steps of all episodes but those of held-out layouts;
+    0 = none"""
     start: Path | None = None
     """begin with this policy: 1,000 updates at 3e-5, unless --set says otherwise"""
     resume: Path | None = None
@@ -59,7 +60,7 @@ class Pretraining:
     seeds: int = 1
     """0, 1, ...: weights, batches, choice of demonstrations"""
     pretrain_steps: int = 5_000
-    """updates of inverse dynamics, on all training layouts"""
+    """updates of inverse dynamics, on all steps of the training layouts, whichever --set learns from"""
     set: Pairs = ()
     """settings of cloning"""
     task: str | None = None
@@ -76,11 +77,11 @@ class Pretraining:
 class Dagger:
     """DAgger: the policy drives, the expert corrects, both are learned from; the gain of each round is measured."""
 
-    policy: Annotated[Path, tyro.conf.Positional]
+    policy: Annotated[Path | None, tyro.conf.Positional] = None
     """run of `cadenza imitate bc`, made from --demos"""
-    demos: Path
+    demos: Path | None = None
     """the demonstrations it was made from"""
-    run: Path
+    run: Path | None = None
     """folder to make: corrections/ (demonstrations), policy/, dagger.json"""
     task: str = "cable"
     """a task of `cadenza sequence`"""
@@ -90,6 +91,8 @@ class Dagger:
     """of driving and learning"""
     episodes: int = 20
     """in each round"""
+    seed: int = 50_000
+    """of the first episode; no demonstration and no measurement may have its layouts"""
     beta: float = 0.5
     """share of steps in which the expert drives in round 1; squared in round 2, ..."""
     steps: int = 1_000
@@ -99,7 +102,9 @@ class Dagger:
     evaluation_episodes: int = 30
     """before, and after each round"""
     task_set: Pairs = ()
-    """settings of the task"""
+    """settings of the task; observe, cameras and camera_size are the demonstrations' unless they are given"""
+    resume: Path | None = None
+    """continue this run after its last finished round; give it alone"""
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,7 @@ class Evaluate:
     seed: int = 70_000
     """episode i is reset with seed + i"""
     task_set: Pairs = ()
-    """settings of the task"""
+    """settings of the task; observe, cameras and camera_size are the demonstrations' unless they are given"""
     json: Path | None = None
     """write the figures to this file"""
 
@@ -132,6 +137,7 @@ class Imitate:
     cadenza imitate bc --resume runs/route
     cadenza imitate evaluate runs/route
     cadenza imitate dagger runs/route --demos demos --run runs/route-dagger
+    cadenza imitate dagger --resume runs/route-dagger
     cadenza imitate pretraining demos --set primitive=route --json pretraining.json
     """
 
@@ -149,6 +155,7 @@ def main(arguments: list[str]) -> int:
     what = parse(
         tyro.conf.configure(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)(Imitate), "imitate", arguments
     ).what
+    _check(what)
     import torch
 
     torch.set_num_threads(1)  # small networks: more threads would only wait for each other, and sum in another order
@@ -157,6 +164,19 @@ def main(arguments: list[str]) -> int:
     if isinstance(what, Pretraining):
         return _pretraining(what)
     return _dagger(what) if isinstance(what, Dagger) else _evaluate(what)
+
+
+def _check(what: Bc | Pretraining | Dagger | Evaluate) -> None:
+    """Raise CadenzaError at a number that cannot be."""
+    for name in ("episodes", "rounds", "evaluation_episodes", "steps", "seeds", "pretrain_steps", "stages"):
+        value = getattr(what, name, None)
+        if value is not None and value < 1:
+            raise CadenzaError(f"--{name.replace('_', '-')} must be at least 1, got {value}.")
+    for name in ("seed", "inverse_dynamics"):
+        if (value := getattr(what, name, 0)) < 0:
+            raise CadenzaError(f"--{name.replace('_', '-')} must not be negative, got {value}.")
+    if isinstance(what, Pretraining) and (not what.counts or min(what.counts) < 1):
+        raise CadenzaError("--counts are numbers of demonstrations, each at least 1.")
 
 
 def _bc(options: Bc) -> int:
@@ -174,31 +194,39 @@ def _bc(options: Bc) -> int:
             config_from(CloningConfig, record["config"]),
             options.resume,
         )
-        start = record["facts"].get("start")
+        facts = record["facts"]
+        start = facts.get("start")
         if not (run / CHECKPOINT).is_file():
             raise CadenzaError(f"{run} has no checkpoint.", "It ended before its first one; start anew.")
     elif options.demos is None:
         raise CadenzaError("imitate bc needs demonstrations.", "cadenza imitate bc DEMOS --run RUN")
     else:
         demos, start = options.demos, None if options.start is None else str(options.start)
+        if start is not None and options.inverse_dynamics:
+            raise CadenzaError(
+                "A policy that is given with --start has learned already.",
+                "Leave out --inverse-dynamics, which is for policies that begin from nothing.",
+            )
         base = None if start is None else dataclasses.replace(ImitationPolicy.load(start).config, **FINE_TUNING)
         config = resolve_config(settings_from(options.set), base)
         run = options.run or Path("runs") / f"imitation-{demos.name}-{time.strftime('%m%d-%H%M%S')}"
-    samples, inputs = _samples(demos, config)
-    facts = {"demos": str(demos), "start": start}
+        facts = {"demos": str(demos), "start": start}
+    samples, inputs, made = load(demos, config)
+    tell_damaged(made)
+    training, held_out = samples.split(config.held_out, config.seed)
     out.print(
         f"{len(samples):,} steps of {len(samples.episodes()):,} stretches, {inputs.number_count} numbers"
         f"{''.join(f', camera {name}' for name in inputs.cameras)} -> {inputs.actions} actions, in {escape(str(run))}"
     )
-    with _bar() as progress:
+    with updates_bar() as progress:
         initial = None if start is None else ImitationPolicy.load(start)
-        if initial is None and options.inverse_dynamics:
-            whole, _ = _samples(demos, dataclasses.replace(config, successes_only=False))
-            training, _ = whole.split(config.held_out, config.seed)
-            initial = pretrain(training, inputs, config, options.inverse_dynamics, progress)
+        if options.inverse_dynamics:
+            seen = transitions(demos, config).without(held_out.layout)
+            initial = pretrain(seen, inputs, config, options.inverse_dynamics, progress)
+            facts |= {"inverse_dynamics": initial.facts["inverse_dynamics"]}
         result = clone(
-            samples, inputs, config, run, initial=initial, facts=facts, resume=options.resume is not None,
-            progress=progress,
+            training, inputs, config, run, held_out=held_out, initial=initial, facts=facts,
+            resume=options.resume is not None, progress=progress,
         )  # fmt: skip
     return _conclude(result, run)
 
@@ -208,7 +236,7 @@ def _conclude(result: CloneResult, run: Path) -> int:
         out.print(
             f"interrupted at update {result.step:,}; everything is stored. Continue:  cadenza imitate bc --resume {run}"
         )
-        return 130
+        return INTERRUPTED
     last = result.rows[-1] if result.rows else {}
     words = f"loss {last['loss']:.2f}" if last else "nothing was left to do"
     if "held_out_loss" in last:
@@ -218,141 +246,32 @@ def _conclude(result: CloneResult, run: Path) -> int:
     return 0
 
 
-def _samples(demos: Path, config: CloningConfig) -> tuple[Samples, Inputs]:
-    from cadenza.agents.demos import DemoSet
-    from cadenza.agents.imitation.samples import load_samples
-    from cadenza.agents.sequences import primitive_names
-
-    made = DemoSet(demos, verify=False)
-    return load_samples(made, config, primitive_names(made.schema.env_id))
-
-
 def _pretraining(options: Pretraining) -> int:
     from cadenza.agents.imitation.config import resolve_config
     from cadenza.agents.imitation.inverse_dynamics import compare
     from cadenza.agents.runs.settings import provenance
 
     config = resolve_config(settings_from(options.set))
-    samples, inputs = _samples(options.demos, config)
+    samples, inputs, made = load(options.demos, config)
+    tell_damaged(made)
     evaluate = None
     if options.task is not None:
         if config.primitive is None:
             raise CadenzaError("--task measures a primitive; say which: --set primitive=NAME.")
-        evaluate = _measure(options, config.primitive)
+        evaluate = measure(options, config.primitive)
     out.print(f"  {'demos':>6}{'':22}{'held-out loss':>15}{'actions off by':>16}{'first try':>12}")
-    rows = []
-    with _bar() as progress:
-        for row in compare(
-            samples, inputs, config, counts=options.counts, seeds=range(options.seeds),
-            pretrain_steps=options.pretrain_steps, evaluate=evaluate, progress=progress,
-        ):  # fmt: skip
-            rows.append(dataclasses.asdict(row))
-            kind = "inverse dynamics" if row.pretrained else "from scratch"
-            tried = "" if row.success is None else f"{row.success['first_tries']} of {row.success['n_tries']}"
-            out.print(
-                f"  {row.demonstrations:>6}  {kind:20}{row.held_out_loss:15.3f}{row.held_out_error:16.4f}{tried:>12}"
-            )
-    command = f"cadenza imitate pretraining {options.demos.name}"
-    write_result(options.json, {"command": command, "config": config.to_dict(), "rows": rows, **provenance()})
-    return 0
-
-
-def _measure(options: Pretraining, primitive: str) -> Any:
-    from cadenza.agents.imitation.dagger import DaggerConfig, primitive_success
-    from cadenza.agents.sequencer.choosers import ScriptedOrder
-    from cadenza.agents.sequences import learner_for, make_task
-
-    def evaluate(policy: Any) -> dict[str, Any]:
-        task = make_task(str(options.task), 1, **settings_from(options.task_set))
-        try:
-            task.primitives = {**task.primitives, primitive: learner_for(str(options.task), primitive)(policy)}
-            seed = DaggerConfig().evaluation_seed
-            return primitive_success(task, ScriptedOrder(), primitive, options.episodes, seed).to_dict()
-        finally:
-            task.close()
-
-    return evaluate
-
-
-def _dagger(options: Dagger) -> int:
-    from cadenza.agents.demos import DemoSet
-    from cadenza.agents.imitation.dagger import DaggerConfig, dagger
-    from cadenza.agents.imitation.policy import ImitationPolicy
-    from cadenza.agents.sequencer.choosers import OracleRetry
-    from cadenza.agents.sequences import learner_for, make_task
-
-    policy = ImitationPolicy.load(options.policy)
-    primitive = policy.config.primitive
-    if primitive is None:
-        raise CadenzaError(f"{options.policy} was not made for one primitive.", "Train it with --set primitive=NAME.")
-    samples, _ = _samples(options.demos, policy.config)
-    config = DaggerConfig(
-        rounds=options.rounds, episodes=options.episodes, beta=options.beta, steps=options.steps,
-        learning_rate=options.learning_rate, evaluation_episodes=options.evaluation_episodes,
-    )  # fmt: skip
-    task = make_task(options.task, options.stages, **settings_from(options.task_set))
-    try:
-        with _bar() as progress:
-            dagger(
-                policy, samples, task, OracleRetry(), primitive, learner_for(options.task, primitive),
-                DemoSet(options.demos, verify=False).schema, options.run, config,
-                facts={"policy": str(options.policy), "demos": str(options.demos), "task": options.task},
-                tell=_tell_round, progress=progress,
-            )  # fmt: skip
-    finally:
-        task.close()
-    out.print(f"written: {escape(str(options.run))}")
-    return 0
-
-
-def _tell_round(row: dict[str, Any]) -> None:
-    share = "-" if row["first_try"]["share"] is None else f"{row['first_try']['share']:.0%}"
-    gain = "" if row["gain"] is None else f", gain {100 * row['gain']:+.0f} points"
-    out.print(
-        f"round {row['round']}: first tries {row['first_tries']} of {row['n_tries']} ({share}){gain}; "
-        f"whole task {row['tasks']} of {row['n']}; {row['labels']:,} corrections so far"
-    )
-
-
-def _evaluate(options: Evaluate) -> int:
-    from cadenza.agents.imitation.dagger import primitive_success
-    from cadenza.agents.imitation.policy import ImitationPolicy
-    from cadenza.agents.runs.settings import provenance
-    from cadenza.agents.sequencer.choosers import OracleRetry
-    from cadenza.agents.sequences import learner_for, make_task
-
-    policy = ImitationPolicy.load(options.policy)
-    settings = settings_from(options.task_set)
-    task = make_task(options.task, options.stages, **settings)
-    try:
-        learner = learner_for(options.task, options.primitive)(policy)
-        task.primitives = {**task.primitives, options.primitive: learner}
-        with _bar() as progress:
-            found = primitive_success(
-                task, OracleRetry(), options.primitive, options.episodes, options.seed,
-                progress=lambda done: progress(done, options.episodes, "playing"),
-            ).to_dict()  # fmt: skip
-    finally:
-        task.close()
-    record = {
-        "command": f"cadenza imitate evaluate {options.policy.name}", "task": options.task, "settings": settings,
-        "seed": options.seed, "primitive": options.primitive, **found, **provenance(),
-    }  # fmt: skip
-    write_result(options.json, record)
-    for words, name, count, n in (
-        (f"first tries of {options.primitive}", "first_try", "first_tries", "n_tries"),
-        ("whole tasks, retried by the oracle", "task", "tasks", "n"),
-    ):
-        interval = found[name]["ci95"]
-        spread = "" if interval is None else f" (95 %: {interval[0]:.0%} to {interval[1]:.0%})"
-        out.print(f"{words}: {found[count]} of {found[n]}{spread}")
-    return 0
-
-
-@contextmanager
-def _bar() -> Iterator[Progress]:
-    """A bar on a terminal; in a log a line now and then."""
-    from cadenza.scripts.updates_bar import updates_bar
-
     with updates_bar() as progress:
-        yield progress
+        rows = compare(
+            samples, inputs, config, everything=transitions(options.demos, config), counts=options.counts,
+            seeds=range(options.seeds), pretrain_steps=options.pretrain_steps, evaluate=evaluate, tell=_tell_row,
+            progress=progress,
+        )  # fmt: skip
+    record = {"command": "cadenza imitate pretraining", "options": options_of(options), "config": config.to_dict()}
+    write_result(options.json, {**record, "rows": [dataclasses.asdict(row) for row in rows], **provenance()})
+    return 0
+
+
+def _tell_row(row: Comparison) -> None:
+    kind = "inverse dynamics" if row.pretrained else "from scratch"
+    tried = "" if row.success is None else f"{row.success['first_tries']} of {row.success['n_tries']}"
+    out.print(f"  {row.demonstrations:>6}  {kind:20}{row.held_out_loss:15.3f}{row.held_out_error:16.4f}{tried:>12}")

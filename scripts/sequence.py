@@ -15,6 +15,8 @@ from cadenza.scripts.console import escape, out, write_result
 from cadenza.scripts.parse import parse, settings_from
 from cadenza.scripts.updates_bar import updates_bar
 
+_INTERRUPTED = 130
+
 if TYPE_CHECKING:
     from cadenza.agents.sequencer.decisions import Decisions
     from cadenza.agents.sequencer.machine import EpisodeResult
@@ -25,14 +27,17 @@ Task = Annotated[str, tyro.conf.Positional]
 
 @dataclass(frozen=True)
 class Collect:
-    """Play episodes and ask the expert at every decision; some decisions stray, so that ways back are learned."""
+    """Play episodes and ask the expert at every decision; some decisions stray, so that ways back are learned.
+
+    Every complete episode is kept; the same command goes on where it was cut, and more --episodes extend it.
+    """
 
     task: Task
     """what to sequence: cable, op3, latches"""
     out: Path
-    """the .npz to write"""
+    """the .npz to write, or to go on with"""
     episodes: int = 150
-    """how many"""
+    """in the file, those that are there already included"""
     seed: int = 10_000
     """episode i is reset with seed + i"""
     stages: tuple[int, ...] = ()
@@ -60,7 +65,7 @@ class Train:
     set: Pairs = ()
     """settings of agents/sequencer/config.py: steps=5000 signals=True features=cable ..."""
     resume: bool = False
-    """go on from the checkpoint in --run"""
+    """go on from the checkpoint in --run, with the settings it was begun with"""
 
 
 @dataclass(frozen=True)
@@ -157,55 +162,64 @@ def main(arguments: list[str]) -> int:
 
 
 def _collect(options: Collect) -> int:
+    from cadenza.agents.sequencer.collecting import CollectionPlan, collect_into
     from cadenza.agents.sequencer.comparison import make_chooser
-    from cadenza.agents.sequencer.decisions import Decisions, collect
     from cadenza.agents.sequences import make_task
 
-    if options.episodes < 1:
-        raise CadenzaError(f"--episodes must be at least 1, got {options.episodes}.")
-    found = None if options.add_to is None else Decisions.load(options.add_to)
+    _check_numbers(options.episodes, options.seed)
+    plan = CollectionPlan(
+        task=options.task, episodes=options.episodes, seed=options.seed, stages=options.stages, stray=options.stray,
+        settings=settings_from(options.set), selector=options.selector, add_to=options.add_to,
+    )  # fmt: skip
     chooser = None if options.selector is None else make_chooser("learned", options.selector)
-    lengths: tuple[int | None, ...] = options.stages or (None,)
-    done = successes = 0
     with updates_bar() as progress:
-
-        def tell(_: int, result: EpisodeResult) -> None:
-            nonlocal done, successes
-            done, successes = done + 1, successes + result.success
-            progress(done, options.episodes, f"{successes} done")
-
-        for index, stages in enumerate(lengths):
-            count = len(range(index, options.episodes, len(lengths)))
-            task = make_task(options.task, stages, **settings_from(options.set))
-            first = options.seed + sum(len(range(k, options.episodes, len(lengths))) for k in range(index))
-            try:
-                made = collect(task, count, first, chooser=chooser, stray=options.stray, progress=tell)
-            finally:
-                task.close()
-            found = made if found is None else found.joined(made)
-            found.save(options.out)  # after each length: what is there is kept
-    assert found is not None
-    out.print(f"{len(found):,} decisions; {successes} of {done} episodes done in spite of straying")
-    for index, name in enumerate(found.names):
-        out.print(f"  {name:16}{int((found.label == index).sum()):6,}")
+        found = collect_into(
+            options.out, plan, make_task, chooser,
+            lambda done, successes: progress(done, options.episodes, f"{successes} done"),
+        )  # fmt: skip
+    decisions = found.decisions
+    if decisions is not None:
+        out.print(
+            f"{len(decisions):,} decisions; {found.successes} of {found.episodes} episodes done in spite of straying"
+        )
+        for index, name in enumerate(decisions.names):
+            out.print(f"  {name:16}{int((decisions.label == index).sum()):6,}")
+    if found.interrupted:
+        out.print(
+            f"interrupted: {found.episodes} of {options.episodes} episodes are stored in {escape(str(options.out))}; "
+            "the same command goes on"
+        )
+        return _INTERRUPTED
     out.print(f"written: {escape(str(options.out))}")
     return 0
 
 
-def _train(options: Train) -> int:
-    from cadenza.agents.imitation.policy import ImitationPolicy
-    from cadenza.agents.sequencer.config import resolve_selector_config
-    from cadenza.agents.sequencer.training import train_selector
+def _check_numbers(episodes: int, seed: int) -> None:
+    if episodes < 1:
+        raise CadenzaError(f"--episodes must be at least 1, got {episodes}.")
+    if seed < 0:
+        raise CadenzaError(f"--seed must not be negative, got {seed}.")
 
-    config = resolve_selector_config(settings_from(options.set))
+
+def _train(options: Train) -> int:
+    from cadenza.agents.imitation.config import config_from
+    from cadenza.agents.imitation.policy import ImitationPolicy
+    from cadenza.agents.sequencer.config import SelectorConfig, resolve_selector_config
+    from cadenza.agents.sequencer.training import read_selector_run, train_selector
+
+    base, eyes = None, options.embedding
+    if options.resume:  # what is not said again is as it was
+        begun = read_selector_run(options.run)
+        base = config_from(SelectorConfig, begun["config"])
+        if eyes is None and begun["facts"].get("embedding_from"):
+            eyes = Path(begun["facts"]["embedding_from"])
+    config = resolve_selector_config(settings_from(options.set), base)
     if not options.decisions:
         raise CadenzaError("sequence train needs decisions.", "cadenza sequence train DECISIONS.npz --run RUN")
     parts = [_decisions_in(path) for path in options.decisions]
-    decisions = parts[0]
-    for more in parts[1:]:
-        decisions = decisions.joined(more)
-    embedding = None if options.embedding is None else ImitationPolicy.load(options.embedding)
-    facts = {"decisions_from": " ".join(map(str, options.decisions)), "embedding_from": str(options.embedding or "")}
+    decisions = parts[0].joined(*parts[1:])
+    embedding = None if eyes is None else ImitationPolicy.load(eyes)
+    facts = {"decisions_from": " ".join(map(str, options.decisions)), "embedding_from": str(eyes or "")}
     with updates_bar() as progress:
         result = train_selector(
             decisions, config, embedding=embedding, run=options.run, facts=facts, resume=options.resume,
@@ -213,7 +227,7 @@ def _train(options: Train) -> int:
         )  # fmt: skip
     if result.interrupted:
         out.print(f"interrupted at update {result.step:,}; everything is stored. Continue with --resume.")
-        return 130
+        return _INTERRUPTED
     last = result.rows[-1] if result.rows else {}
     words = "".join(
         f", {name.replace('_', ' ')} {last[name]:.1%}" for name in ("accuracy", "held_out_accuracy") if name in last
@@ -232,8 +246,12 @@ def _decisions_in(path: Path) -> Decisions:
     from cadenza.agents.demos import DemoSet
     from cadenza.agents.sequences import primitive_names
 
-    demos = DemoSet(path, verify=False)
-    return from_demonstrations(demos, primitive_names(demos.schema.env_id))
+    demos = DemoSet(path, verify=False)  # what is damaged is found on reading
+    try:
+        return from_demonstrations(demos, primitive_names(demos.schema.env_id))
+    finally:
+        for damaged, reason in demos.corrupt:
+            out.print(f"  [red]left out:[/] {escape(damaged.name)}: {escape(reason)}")
 
 
 def _run(options: Run) -> int:
@@ -243,6 +261,7 @@ def _run(options: Run) -> int:
     from cadenza.agents.sequencer.primitive import Outcome, PrimitiveStatistics
     from cadenza.agents.sequences import make_task
 
+    _check_numbers(options.episodes, options.seed)
     chooser = make_chooser(options.chooser, options.selector)
     task = make_task(options.task, options.stages, **settings_from(options.set))
     statistics = PrimitiveStatistics(task.primitives)
@@ -296,6 +315,7 @@ def _compare(options: Compare, command: str) -> int:
     from cadenza.agents.sequencer.report import markdown_of, write_report
     from cadenza.agents.sequences import first_primitive, make_task
 
+    _check_numbers(options.episodes, options.seed)
     plan = Plan(
         task=options.task, out=options.out, methods=options.methods, stages=options.stages, episodes=options.episodes,
         seed=options.seed, settings=settings_from(options.set),

@@ -23,7 +23,7 @@ class CableExpert:
     """
 
     def __init__(self, seed: int, noise: float = 0.1, drop: float = 0.2, misroute: float = 0.2) -> None:
-        generator = np.random.default_rng(seed)
+        generator = np.random.default_rng([seed, 5])  # of the seed alone it would be the environment's own
         self._primitives = scripted_primitives(noise, generator, drop=drop, misroute=misroute)
         self._world: Any = None
         self._now: Any = None

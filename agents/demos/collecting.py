@@ -1,7 +1,8 @@
 """Collecting demonstrations from an expert, in this process or in several.
 
 Episode i is reset with seed + i and has a file of its own name, so that the set is the same whichever process collects
-what, and a collection that was interrupted goes on with the episodes that are not there.
+what, and a collection that was interrupted goes on with the episodes that are not there. Processes that help end with
+the one that started them, however it ended.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import queue
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,16 @@ from cadenza.agents.demos.dataset import DemoSet
 from cadenza.agents.demos.environment import as_mapping, clock_of, schema_of, succeeded
 from cadenza.agents.demos.errors import DemoError, MismatchError
 from cadenza.agents.demos.experts import EXPERTS, expert_for, make_expert
-from cadenza.agents.demos.recorder import SET_FILE, DemoRecorder
+from cadenza.agents.demos.recorder import EPISODES, SET_FILE, DemoRecorder, read_set_file
+from cadenza.agents.demos.schema import Schema
+from cadenza.agents.runs.interrupts import sigterm_interrupts
 from cadenza.agents.runs.settings import write_json
 from cadenza.envs.errors import CadenzaError
 
 PLAN_FILE = "collection.json"
 _STOP_S = 20.0
+_LOOK_UP_S = 0.5
+"""How often a worker without a job looks whether anybody still wants it to work."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ Watch = Callable[[Collected, int, int], None]
 
 
 def collect(folder: Path, plan: Plan, *, workers: int = 1, watch: Watch = lambda *_: None) -> Collection:
-    """Collect what is missing of a plan. Ctrl-C keeps every episode that is complete.
+    """Collect what is missing of a plan. Ctrl-C and SIGTERM keep every episode that is complete.
 
     Args:
         folder: of the set; one that was begun with the same plan is continued.
@@ -105,10 +110,11 @@ def collect(folder: Path, plan: Plan, *, workers: int = 1, watch: Watch = lambda
             result.steps += one.steps
             watch(one, there + result.episodes, plan.episodes)
 
-        if workers == 1:
-            _collect_here(folder, plan, expert, todo, stored, result)
-        else:
-            _collect_beside(folder, plan, expert, todo, stored, result, min(workers, len(todo)))
+        with sigterm_interrupts():
+            if workers == 1:
+                _collect_here(folder, plan, expert, todo, stored, result)
+            else:
+                _collect_beside(folder, plan, expert, todo, stored, result, min(workers, len(todo)))
         result.missing = len(todo) - result.episodes
     result.seconds = time.perf_counter() - started
     return result
@@ -123,7 +129,7 @@ def _missing(folder: Path, episodes: int) -> list[int]:
 
 
 def _check_plan(folder: Path, plan: Plan, expert: str) -> None:
-    """Whether the set was begun with this plan; remembers it where there is none."""
+    """Whether the set was begun with this plan. One of another plan that has no episode yet is taken away."""
     mine = asdict(plan) | {"expert": expert, "task": plan.task or EXPERTS[expert].task}
     mine = {name: value for name, value in mine.items() if name not in ("episodes", "description", "env_settings")}
     path = folder / PLAN_FILE
@@ -133,11 +139,23 @@ def _check_plan(folder: Path, plan: Plan, expert: str) -> None:
         return
     theirs = json.loads(path.read_text())
     mine = json.loads(json.dumps(mine))
-    if unlike := [f"{k} {theirs.get(k)!r}, not {mine[k]!r}" for k in mine if theirs.get(k) != mine[k]]:
-        raise MismatchError(
-            f"{folder} was begun with {'; '.join(unlike)}.",
-            "The same command goes on with it, --episodes may grow. For another plan choose another folder with --out.",
-        )
+    unlike = [f"{k} {theirs.get(k)!r}, not {mine[k]!r}" for k in mine if theirs.get(k) != mine[k]]
+    if (folder / SET_FILE).is_file():
+        schema = Schema.from_json(read_set_file(folder)["schema"])
+        unlike += schema.differences(replace(schema, env_settings=plan.env_settings))
+    if not unlike:
+        return
+    there = {path.name for path in folder.rglob("*")}
+    if there <= {PLAN_FILE, SET_FILE, EPISODES}:  # a plan that failed before its first episode; nothing is lost
+        for name in (PLAN_FILE, SET_FILE):
+            (folder / name).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            (folder / EPISODES).rmdir()
+        return
+    raise MismatchError(
+        f"{folder} was begun with {'; '.join(unlike)}.",
+        "The same command goes on with it, --episodes may grow. For another plan choose another folder with --out.",
+    )
 
 
 class _Stage:
@@ -151,7 +169,13 @@ class _Stage:
         from cadenza.envs.registration import make_env
 
         self.plan, self.expert = plan, expert
-        self.env = make_env(plan.env_id, **plan.env_settings)
+        make_expert(expert, plan.seed, plan.expert_settings)  # what is wrong is told before anything is written
+        try:
+            self.env = make_env(plan.env_id, **plan.env_settings)
+        except TypeError as error:
+            raise DemoError(
+                f"{plan.env_id} cannot be made with the settings {dict(plan.env_settings)}: {error}.", "See --set."
+            ) from error
         self.clock = clock_of(self.env)
         schema = schema_of(self.env, plan.env_id, plan.env_settings)
         self.recorder = DemoRecorder(folder, schema, description=plan.description, pictures=plan.pictures)
@@ -249,7 +273,7 @@ def _collect_beside(
         _next(news, [], stored)  # what was stored meanwhile; and a full queue would keep its process alive
     for process in crew:
         if process.is_alive():
-            process.terminate()
+            process.kill()
         process.join()
     while not news.empty():
         _next(news, [], stored)
@@ -275,16 +299,28 @@ def _next(news: Any, crew: list[Any], stored: Callable[[Collected], None]) -> Ca
 
 
 def _work(folder: Path, plan: Plan, expert: str, jobs: Any, news: Any, stop: Any) -> None:
-    """A worker: episode after episode until there is none, or until it is told to stop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started us; it tells us
+    """A worker: episode after episode until there is none, it is told to stop, or nobody is there to tell it."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # both are for the process that started us; it tells us
+        signal.signal(number, signal.SIG_IGN)
     from threadpoolctl import threadpool_limits
+
+    parent = multiprocessing.parent_process()
+
+    def stopped() -> bool:
+        return stop.is_set() or parent is None or not parent.is_alive()
 
     try:
         with threadpool_limits(1):  # one process a core: more threads would only wait for each other
             stage = _Stage(folder, plan, expert)
             try:
-                while not stop.is_set() and (index := jobs.get()) is not None:
-                    one = stage.play(index, stop.is_set)
+                while not stopped():
+                    try:
+                        index = jobs.get(timeout=_LOOK_UP_S)
+                    except queue.Empty:
+                        continue
+                    if index is None:
+                        break
+                    one = stage.play(index, stopped)
                     if one is not None:
                         news.put(one)
             finally:
@@ -295,3 +331,5 @@ def _work(folder: Path, plan: Plan, expert: str, jobs: Any, news: Any, stop: Any
         news.put(
             (f"The expert or its environment failed: {type(error).__name__}: {error}", "What was complete is stored.")
         )
+    if parent is None or not parent.is_alive():
+        news.cancel_join_thread()  # nobody reads it any more

@@ -17,8 +17,9 @@ ONLY = "state"
 def schema_of(env: Any, env_id: str, env_settings: Mapping[str, Any]) -> Schema:
     """The schema of demonstrations in a Gymnasium environment.
 
-    An observation that is one array is called ``state``. Entries are named where the environment has a
-    ``state_layout`` (name -> slice). Pictures are what is uint8 of shape (height, width, 3).
+    An observation that is one array is called ``state``. Its entries are named where the environment has a
+    ``state_layout`` (name -> slice), those of the action where it has ``action_names``. Pictures are what is uint8 of
+    shape (height, width, 3).
 
     Raises:
         DemoError: its spaces or its rate cannot be recorded.
@@ -31,13 +32,17 @@ def schema_of(env: Any, env_id: str, env_settings: Mapping[str, Any]) -> Schema:
     layout = getattr(env.unwrapped, "state_layout", None)
     if layout and ONLY in features:
         features[ONLY] = Feature(features[ONLY].dtype, features[ONLY].shape, _names(layout, features[ONLY].size))
+    action = _feature("action", env.action_space)
+    names = tuple(getattr(env.unwrapped, "action_names", ()))
+    if len(names) == action.size:
+        action = Feature(action.dtype, action.shape, names)
     cameras = tuple(key for key, feature in features.items() if feature.is_picture)
     return Schema(
         env_id=env_id,
         env_settings=dict(env_settings),
         rate_hz=_rate_hz(env),
         observation=features,
-        action=_feature("action", env.action_space),
+        action=action,
         cameras=cameras,
     )
 

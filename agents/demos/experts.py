@@ -2,6 +2,8 @@
 
 An expert looks at what it likes, also at privileged state; only its observations and actions are recorded. One is made
 for each episode, with that episode's seed, so that an episode is the same whoever collects it and in whatever order.
+The environment is reset with the same number: an expert that draws makes its generator of ``[seed, 5]``, as of ``seed``
+alone it would be the environment's own, and noise and layout would share their draws.
 """
 
 from __future__ import annotations
@@ -109,6 +111,6 @@ def make_expert(name: str, seed: int, settings: Mapping[str, Any]) -> Expert:
         raise DemoError(f"The expert {name!r} cannot be made: {error}.") from error
     try:
         expert: Expert = maker(seed=seed, **settings)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise DemoError(f"The expert {name!r} cannot be made: {error}.", "See --expert-set.") from error
     return expert

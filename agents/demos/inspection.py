@@ -50,6 +50,8 @@ class Inspection:
     ranges: list[Range] = field(default_factory=list)
     primitives: dict[int, int] = field(default_factory=dict)
     """Steps of each."""
+    primitive_names: tuple[str, ...] = ()
+    """By number, where the episodes' metadata say so."""
     megabytes: float = 0.0
     corrupt: list[tuple[Path, str]] = field(default_factory=list)
 
@@ -64,6 +66,11 @@ class Inspection:
         measured = self.measured_hz
         return measured == measured and not math.isclose(measured, self.nominal_hz, rel_tol=RATE_SHARE)
 
+    def name_of(self, primitive: int) -> str:
+        """A primitive's name; its number where it has none."""
+        known = 0 <= primitive < len(self.primitive_names)
+        return self.primitive_names[primitive] if known else str(primitive)
+
     def to_json(self) -> dict[str, Any]:
         """JSON-able."""
         return {
@@ -72,6 +79,7 @@ class Inspection:
             "measured_hz": self.measured_hz if self.intervals_s.size else None,
             "longest_interval_s": float(self.intervals_s.max()) if self.intervals_s.size else None,
             "primitives": {str(number): count for number, count in self.primitives.items()},
+            "primitive_names": list(self.primitive_names),
             "megabytes": self.megabytes,
             "corrupt": [[str(path), reason] for path, reason in self.corrupt],
             "ranges": [[one.name, one.low, one.high, one.mean, one.std] for one in self.ranges],
@@ -100,6 +108,8 @@ def inspect_set(demos: DemoSet) -> Inspection:
         intervals.append(np.diff(episode.timestamp_s))
         primitives.update(episode.primitive.tolist())
         tasks[episode.info.task] += 1
+        named = episode.info.metadata.get("primitive_names")
+        found.primitive_names = tuple(map(str, named)) if named else found.primitive_names
         found.successes += episode.info.success
         found.megabytes += episode.info.path.stat().st_size / 1e6
     found.corrupt = list(demos.corrupt)

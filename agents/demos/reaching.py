@@ -28,7 +28,7 @@ class ReachingExpert:
     """
 
     def __init__(self, seed: int, noise: float = 0.05, stiffness: float = 0.5, damping: float = 0.12) -> None:
-        self._random = np.random.default_rng(seed)
+        self._random = np.random.default_rng([seed, 5])  # of the seed alone it would be the environment's own
         self._noise, self._stiffness, self._damping = noise, stiffness, damping
         self._goal = np.zeros(2)
         self._label = REACH

@@ -5,7 +5,8 @@ Sources: the low level of *Multi-Stage Cable Routing through Hierarchical Imitat
 
 Reading order: :mod:`config` (every number) -> :mod:`distribution` (the loss) -> :mod:`networks` -> :mod:`augmentation`
 -> :mod:`policy` (what acts and is saved) -> :mod:`samples` (demonstrations as arrays) -> :mod:`optimisation` ->
-:mod:`cloning` (the loop, checkpoints) -> :mod:`inverse_dynamics` -> :mod:`dagger`.
+:mod:`tasks` (whether policy, demonstrations and task fit) -> :mod:`cloning` (the loop, checkpoints) ->
+:mod:`inverse_dynamics` -> :mod:`dagger`.
 
 Names are imported on first use, so that reading the settings does not load torch.
 """

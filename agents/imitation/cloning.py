@@ -21,6 +21,7 @@ from cadenza.agents.imitation.distribution import log_prob
 from cadenza.agents.imitation.optimisation import Learner, Progress, Schedule, generator_of, learn, silent
 from cadenza.agents.imitation.policy import Batch, ImitationPolicy, Inputs
 from cadenza.agents.imitation.samples import Samples, batch_rows
+from cadenza.agents.imitation.tasks import check_same
 from cadenza.agents.runs.metrics import Table
 from cadenza.agents.runs.settings import provenance, write_json
 from cadenza.envs.errors import CadenzaError
@@ -69,12 +70,16 @@ def clone(
         progress: told after each update.
 
     Raises:
+        MismatchError: ``initial`` was made for another environment, rate or observation, or has other networks.
         CadenzaError: a run that exists (or, with ``resume``, does not), or a loss that is not finite.
     """
+    if initial is not None:
+        _check_initial(initial, inputs, config)
     training = samples
     if held_out is None:
         training, held_out = samples.split(config.held_out, config.seed)
     policy = initial or ImitationPolicy(inputs, config, config.seed)
+    policy.inputs.check(training.observation)
     policy.config = config
     if initial is None and inputs.number_count:
         policy.normaliser.fit(policy.picked(training.batch(np.arange(len(training)))[0]).numpy())
@@ -166,6 +171,15 @@ def validation(policy: ImitationPolicy, samples: Samples) -> dict[str, float]:
         loss -= float(log_prob(mean, log_std, action, policy.config.action_clip).sum())
         error += float(((torch.tanh(mean) - action) ** 2).mean(-1).sum())
     return {"held_out_loss": loss / len(rows), "held_out_error": (error / len(rows)) ** 0.5}
+
+
+def _check_initial(initial: ImitationPolicy, inputs: Inputs, config: CloningConfig) -> None:
+    networks = [
+        f"{name}: {getattr(initial.config, name)} against {getattr(config, name)}"
+        for name in ("encoder", "hidden", "features", "log_std_bounds")
+        if getattr(initial.config, name) != getattr(config, name)
+    ]
+    check_same(initial.inputs, inputs, networks)
 
 
 def _open_run(folder: Path, config: CloningConfig, facts: Mapping[str, Any], resume: bool) -> None:

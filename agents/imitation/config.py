@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+import numbers
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -84,9 +85,20 @@ class CloningConfig:
     """Of weights, batches, augmentation and the choice of held-out layouts."""
 
     def __post_init__(self) -> None:
+        for one in dataclasses.fields(self):
+            fits, words = _KINDS[str(one.type)]
+            if not fits(getattr(self, one.name)):
+                raise CadenzaError(f"{one.name} must be {words}, not {getattr(self, one.name)!r}.")
         for name in ("steps", "batch_size", "learning_rate", "max_grad_norm", "validate_every", "checkpoint_every"):
             if not getattr(self, name) > 0:
                 raise CadenzaError(f"{name} must be above 0, not {getattr(self, name)}.")
+        for name in ("weight_decay", "jitter", "seed"):
+            if getattr(self, name) < 0:
+                raise CadenzaError(f"{name} must not be negative, got {getattr(self, name)}.")
+        if not self.hidden or min(self.hidden) < 1:
+            raise CadenzaError(f"hidden must be the sizes of one or more layers, not {self.hidden}.")
+        if not self.log_std_bounds[0] < self.log_std_bounds[1]:
+            raise CadenzaError(f"log_std_bounds must be a lower and a higher number, not {self.log_std_bounds}.")
         if not 0.0 < self.action_clip < 1.0:
             raise CadenzaError(f"action_clip must lie between 0 and 1, not {self.action_clip}.")
         if not 0.0 <= self.held_out < 1.0:
@@ -101,6 +113,35 @@ class CloningConfig:
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
         return dataclasses.asdict(self)
+
+
+def _whole(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, numbers.Integral)
+
+
+def _real(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, numbers.Real) and math.isfinite(value)
+
+
+def _all(kind: Callable[[Any], bool], value: Any) -> bool:
+    return isinstance(value, tuple) and all(kind(one) for one in value)
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "int": (_whole, "a whole number"),
+    "float": (_real, "a number"),
+    "bool": (lambda value: isinstance(value, bool), "True or False"),
+    "Encoder": (_text, "a name"),
+    "str | None": (lambda value: value is None or _text(value), "a name"),
+    "tuple[str, ...]": (lambda value: _all(_text, value), "names"),
+    "tuple[int, ...]": (lambda value: _all(_whole, value), "whole numbers"),
+    "tuple[float, float]": (lambda value: _all(_real, value) and len(value) == 2, "two numbers"),
+}
+"""How the settings are annotated -> whether a value is of that kind, and how the kind is called."""
 
 
 FINE_TUNING: dict[str, Any] = {"steps": 1_000, "learning_rate": 3e-5}

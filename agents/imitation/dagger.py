@@ -7,8 +7,9 @@ with :class:`Corrected` in the primitive's place.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from numpy.typing import NDArray
 
 from cadenza.agents.demos import DemoRecorder, DemoSet, Schema
 from cadenza.agents.imitation.cloning import fine_tune
-from cadenza.agents.imitation.config import FINE_TUNING
+from cadenza.agents.imitation.config import FINE_TUNING, config_from
 from cadenza.agents.imitation.optimisation import Progress, silent
 from cadenza.agents.imitation.policy import ImitationPolicy
 from cadenza.agents.imitation.samples import Samples, load_samples
+from cadenza.agents.imitation.tasks import check_demonstrations, check_recordable, check_task, task_clock
 from cadenza.agents.runs.robustness import wilson
 from cadenza.agents.runs.settings import provenance, write_json
 from cadenza.agents.sequencer.config import MachineLimits
@@ -58,12 +60,24 @@ class DaggerConfig:
             raise CadenzaError("DAgger needs at least one round and one episode.")
         if not 0.0 <= self.beta <= 1.0:
             raise CadenzaError(f"beta is a share within 0 and 1, not {self.beta}.")
+        if self.steps < 1 or not self.learning_rate > 0.0:
+            raise CadenzaError("DAgger needs at least one update a round, and a learning rate above 0.")
+        if min(self.seed, self.evaluation_seed) < 0:
+            raise CadenzaError(f"Seeds must not be negative, got {self.seed} and {self.evaluation_seed}.")
+        last, measured = self.seed + self.rounds * self.episodes, self.evaluation_seed + self.evaluation_episodes
+        if self.seed < measured and self.evaluation_seed < last:
+            raise CadenzaError(
+                f"Seeds {self.seed} to {last - 1} would drive and {self.evaluation_seed} to {measured - 1} measure.",
+                "Choose a seed with which no layout does both.",
+            )
 
 
 class Corrected:
     """A primitive that the learner mostly drives while the expert's answers are recorded.
 
-    The expert, itself a primitive, is asked at every step, whoever drives; it also says when the attempt is over.
+    The expert, itself a primitive, is asked at every step, whoever drives; it also says when the attempt is over. An
+    attempt that the expert was made to fail (its ``injected`` is set) is the expert's alone and is not recorded.
+    :meth:`stepped` belongs into the ``on_step`` of the machine: an attempt is stored with what was observed at its end.
 
     Args:
         expert: gives the labels.
@@ -71,19 +85,25 @@ class Corrected:
         beta: share of the expert's steps.
         recorder: gets an episode for each attempt.
         number: id of the primitive in the recording.
-        rate_hz: of control.
-        facts: of the episode: seed and whatever else.
+        clock: tells the time of the world, s.
     """
 
     def __init__(
-        self, expert: Primitive, learner: Primitive, beta: float, recorder: DemoRecorder, number: int, rate_hz: float
+        self,
+        expert: Primitive,
+        learner: Primitive,
+        beta: float,
+        recorder: DemoRecorder,
+        number: int,
+        clock: Callable[[], float],
     ):
         self.name, self.time_limit_s = expert.name, expert.time_limit_s
         self._expert, self._learner, self._beta = expert, learner, beta
-        self._recorder, self._number, self._rate_hz = recorder, number, rate_hz
+        self._recorder, self._number, self._clock = recorder, number, clock
         self.seed, self.round = 0, 0
         self.labels = 0
-        """Steps recorded."""
+        """Steps stored."""
+        self._injected = False
         self._rng = np.random.default_rng(0)
 
     def begin_episode(self, seed: int, number: int) -> None:
@@ -97,13 +117,14 @@ class Corrected:
         self._expert.start(observation, context)
         self._learner.start(observation, context)
         facts = {"layout": self.seed, "dagger_round": self.round, "clip": int(context["clip"])}
-        self._recorder.start(self.seed, f"{self.name}, corrected", facts)
-        self._taken = 0
+        self._injected = bool(getattr(self._expert, "injected", None))
+        if not self._injected:
+            self._recorder.start(self.seed, f"{self.name}, corrected", facts)
 
     def act(self, observation: Any) -> NDArray[np.float32]:
-        over = self._expert.done
+        over, at_s = self._expert.done, self._clock()
         acted = self._expert.act(observation)
-        if over:  # the machine lets what was done settle: nothing to learn from
+        if over or self._injected:  # the machine lets what was done settle, or it is to fail: nothing to learn from
             return np.asarray(acted, dtype=np.float32)
         # An expert that adds noise to what it does also says what it meant.
         label = np.clip(np.asarray(getattr(self._expert, "intended", acted), dtype=np.float32), -1.0, 1.0)
@@ -111,13 +132,18 @@ class Corrected:
         schema = self._recorder.schema
         self._recorder.add(
             {name: observation[name] for name in schema.observation}, label.astype(schema.action.dtype),
-            timestamp_s=self._taken / self._rate_hz, primitive=self._number,
+            timestamp_s=at_s, primitive=self._number,
         )  # fmt: skip
-        self._taken += 1
-        self.labels += 1
-        if self._expert.done:
-            self._recorder.finish(self._expert.outcome is Outcome.SUCCESS)
         return np.asarray(acted, dtype=np.float32) if self._rng.random() < self._beta else proposed
+
+    def stepped(self, observation: Any, action: Any, info: Any, name: str) -> None:
+        """What was observed after a step of primitive ``name``: an attempt that is over is stored."""
+        if name != self.name or not self._recorder.is_open or not self._expert.done:
+            return
+        final = {key: observation[key] for key in self._recorder.schema.observation}
+        steps = self._recorder.steps
+        self._recorder.finish(self._expert.outcome is Outcome.SUCCESS, final)
+        self.labels += steps
 
     @property
     def done(self) -> bool:
@@ -191,10 +217,13 @@ def dagger(
     config: DaggerConfig | None = None,
     *,
     facts: dict[str, Any] | None = None,
+    resume: bool = False,
     tell: Callable[[dict[str, Any]], None] = lambda _: None,
     progress: Progress = silent,
 ) -> list[dict[str, Any]]:
     """Rounds of driving, correcting and learning; one row a round, and one of before.
+
+    After each round the run holds its corrections and its policy; of a round that was cut nothing stays.
 
     Args:
         policy: is changed.
@@ -207,21 +236,33 @@ def dagger(
         run: folder to make: ``corrections/`` (a DemoSet), ``policy/``, ``dagger.json``.
         config: how.
         facts: JSON-able, for the report.
+        resume: go on after the last finished round of the run, with ``policy`` as it was before the first.
         tell: told each row.
         progress: told of updates and episodes.
 
     Raises:
-        CadenzaError: the folder exists, or the task has no such primitive.
+        CadenzaError: the folder exists (or, with ``resume``, holds no such run), the task has no such primitive, or its
+            expert is made to fail.
+        MismatchError: policy, demonstrations and task do not fit together; no folder was made then.
+        KeyboardInterrupt: Ctrl-C, or SIGTERM while it learned.
     """
     config, run = config or DaggerConfig(), Path(run)
-    if run.is_dir() and any(run.iterdir()):
-        raise CadenzaError(f"The run folder {run} exists already; nothing was changed.", "Choose another with --run.")
     primitives: dict[str, Primitive] = dict(task.primitives)
     if primitive not in primitives:
         raise CadenzaError(f"{task.name} has no primitive {primitive!r}.", f"There are: {', '.join(primitives)}.")
     expert, number = primitives[primitive], list(primitives).index(primitive)
+    if failing := [name for name in ("drop", "misroute") if getattr(expert, name, 0.0)]:
+        raise CadenzaError(
+            f"The expert is made to fail ({', '.join(failing)}); DAgger would learn that.",
+            f"Leave out of the task's settings: {', '.join(failing)}.",
+        )
+    check_demonstrations(policy, schema)
+    check_recordable(check_task(policy, task, config.seed), task, schema, policy.inputs)
+    clock = task_clock(task)
+    rows = _begin(run, config, resume)
     recorder = DemoRecorder(run / CORRECTIONS, schema, description=f"corrections of {primitive} by the expert")
-    rows: list[dict[str, Any]] = []
+    done = _go_on(policy, run) if resume else 0
+    record = {"primitive": primitive, "config": asdict(config), "facts": facts or {}}
 
     def measure(round_: int, labels: int) -> None:
         task.primitives = {**primitives, primitive: learner_of(policy)}
@@ -234,37 +275,96 @@ def dagger(
         now = row["first_try"]["share"]
         row["gain"] = None if before is None or now is None else now - before
         rows.append(row)
-        write_json(
-            run / REPORT,
-            {"primitive": primitive, "config": asdict(config), "facts": facts or {}, "rounds": rows, **provenance()},
-        )
+        write_json(run / REPORT, {**record, "rounds": rows, **provenance()})
         tell(row)
 
     try:
-        measure(0, 0)
-        labels = 0
-        for round_ in range(1, config.rounds + 1):
+        if not rows:
+            write_json(run / REPORT, {**record, "rounds": rows, **provenance()})
+            measure(0, 0)
+        labels = _forget(run / CORRECTIONS, done)
+        if rows[-1]["round"] < done:  # it was cut while it measured
+            measure(done, labels)
+        for round_ in range(done + 1, config.rounds + 1):
             beta = config.beta**round_
-            corrected = Corrected(expert, learner_of(policy), beta, recorder, number, task.rate_hz)
+            corrected = Corrected(expert, learner_of(policy), beta, recorder, number, clock)
             task.primitives = {**primitives, primitive: corrected}
             for index in range(config.episodes):
                 seed = config.seed + (round_ - 1) * config.episodes + index
                 corrected.begin_episode(seed, round_)
-                run_episode(task, chooser, seed)
+                run_episode(task, chooser, seed, on_step=corrected.stepped)
                 progress(index + 1, config.episodes, f"round {round_}: driving, the expert in {beta:.0%} of the steps")
             recorder.discard()
             labels += corrected.labels
             joined = samples.joined(corrections_in(run / CORRECTIONS, policy))
-            fine_tune(
+            tuned = fine_tune(
                 policy, joined, progress=progress, steps=config.steps, learning_rate=config.learning_rate,
                 validate_every=config.steps, seed=policy.config.seed,
             )  # fmt: skip
+            if tuned.interrupted:
+                raise KeyboardInterrupt
             policy.facts["dagger_rounds"] = round_
             policy.save(run / POLICY)
+            done = round_
             measure(round_, labels)
     finally:
         task.primitives = primitives
+        recorder.discard()
+        _forget(run / CORRECTIONS, done)
     return rows
+
+
+def read_dagger(run: str | Path) -> dict[str, Any]:
+    """``dagger.json`` of a run.
+
+    Raises:
+        CadenzaError: there is none, or it is damaged.
+    """
+    try:
+        record: dict[str, Any] = json.loads((Path(run) / REPORT).read_text())
+        config_from(DaggerConfig, record["config"])
+        _ = record["rounds"], record["facts"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CadenzaError(
+            f"{run} is no run of DAgger: {error}.", "`cadenza imitate dagger POLICY --demos DEMOS --run RUN` makes one."
+        ) from error
+    return record
+
+
+def _begin(run: Path, config: DaggerConfig, resume: bool) -> list[dict[str, Any]]:
+    """Rows of what was measured already."""
+    if resume:
+        record = read_dagger(run)
+        if config_from(DaggerConfig, record["config"]) != config:
+            raise CadenzaError(f"The run {run} was begun with other settings.", "Resume it without any.")
+        return list(record["rounds"])
+    if run.is_dir() and any(run.iterdir()):
+        raise CadenzaError(
+            f"The run folder {run} exists already; nothing was changed.",
+            f"Choose another with --run, or continue it:  cadenza imitate dagger --resume {run}",
+        )
+    return []
+
+
+def _go_on(policy: ImitationPolicy, run: Path) -> int:
+    """Make ``policy`` what it was after the last finished round, whose number is given back."""
+    if not (run / POLICY).is_dir():
+        return 0
+    saved = ImitationPolicy.load(run / POLICY)
+    policy.load_state_dict(saved.state_dict())
+    policy.config, policy.facts = saved.config, saved.facts
+    return int(saved.facts["dagger_rounds"])
+
+
+def _forget(folder: Path, done: int) -> int:
+    """Delete corrections of rounds after ``done``; how many steps there are before."""
+    labels = 0
+    for info in DemoSet(folder, verify=False).episodes:
+        if info.metadata["dagger_round"] > done:
+            info.path.unlink()
+        else:
+            labels += info.length
+    return labels
 
 
 def corrections_in(folder: Path, policy: ImitationPolicy) -> Samples:
@@ -273,7 +373,5 @@ def corrections_in(folder: Path, policy: ImitationPolicy) -> Samples:
     Raises:
         CadenzaError: there are none.
     """
-    import dataclasses
-
-    config = dataclasses.replace(policy.config, successes_only=False, primitive=None, followed_by=None)
+    config = replace(policy.config, successes_only=False, primitive=None, followed_by=None)
     return load_samples(DemoSet(folder, verify=False), config)[0]

@@ -59,14 +59,16 @@ def pretrain(
     ``policy.facts["inverse_dynamics"]["loss"]`` is the mean of the last tenth of the updates.
 
     Args:
-        samples: of any quality; only their sequence counts.
+        samples: of any quality, with the actions that were carried out
+            (:func:`cadenza.agents.imitation.samples.everything`); only their sequence counts.
         inputs: what is read of them.
         config: batch, rate, decay, augmentation and seed are taken from it.
         steps: updates.
         progress: told after each.
 
     Raises:
-        CadenzaError: no two steps follow one another, or the training was interrupted.
+        CadenzaError: no two steps follow one another.
+        KeyboardInterrupt: Ctrl-C or SIGTERM came; nothing is kept.
     """
     pairs = samples.pairs()
     if not len(pairs):
@@ -91,7 +93,7 @@ def pretrain(
         validate_every=max(1, steps // 10),
         progress=progress,
     ):
-        raise CadenzaError("The pre-training was interrupted; nothing was kept.", "Start it again.")
+        raise KeyboardInterrupt
     policy.facts["inverse_dynamics"] = {"steps": steps, "pairs": len(pairs), "loss": last[-1]}
     return policy
 
@@ -120,6 +122,7 @@ def compare(
     inputs: Inputs,
     config: CloningConfig,
     *,
+    everything: Samples,
     counts: Sequence[int] = (10, 30, 100),
     seeds: Sequence[int] = (0,),
     pretrain_steps: int = STEPS,
@@ -133,17 +136,25 @@ def compare(
     actions of ``n`` demonstrations with another that saw, before that, all transitions without knowing which were good.
 
     Args:
-        samples: all demonstrations.
+        samples: all demonstrations, of which cloning learns.
         inputs: what is read of them.
         config: of cloning; ``held_out`` and the first of ``seeds`` decide what is held out.
+        everything: all steps with the actions that were carried out, of the same demonstrations; what is of a held-out
+            layout is left out here.
         counts: of demonstrations; larger ones hold the smaller. Counts beyond what there is are left out.
         seeds: of weights, batches and choice of demonstrations.
         pretrain_steps: updates.
         evaluate: gives a success rate of a policy, JSON-able.
         tell: told each row.
         progress: told after each update.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C or SIGTERM came; of the row in work nothing is kept.
     """
     training, held_out = samples.split(config.held_out, config.seed)
+    if not len(held_out):
+        raise CadenzaError("Nothing is held out to compare on.", "Leave out --set held_out=0.")
+    transitions = everything.without(held_out.layout)
     available = len(training.episodes())
     rows = []
     for seed in seeds:
@@ -155,11 +166,13 @@ def compare(
                 initial = None
                 if pretrained:
                     if prior is None:
-                        made = pretrain(training, inputs, seeded, pretrain_steps, progress)
+                        made = pretrain(transitions, inputs, seeded, pretrain_steps, progress)
                         prior = {name: tensor.clone() for name, tensor in made.state_dict().items()}
                     initial = ImitationPolicy(inputs, seeded, seed)
                     initial.load_state_dict(prior)
                 result = clone(few, inputs, seeded, held_out=held_out, initial=initial, progress=progress)
+                if result.interrupted:
+                    raise KeyboardInterrupt
                 last = result.rows[-1]
                 row = Comparison(
                     count, pretrained, seed, last["held_out_loss"], last["held_out_error"],

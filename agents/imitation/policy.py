@@ -7,6 +7,7 @@ Stable-Baselines3 policy does: ``action, state = policy.predict(observation)``.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,12 @@ class Inputs:
     actions: int
     sizes: Mapping[str, int] = field(default_factory=dict)
     """Key of a vector -> how many entries it has altogether."""
+    rate_hz: float | None = None
+    """Of control, in the demonstrations; None where nobody knows (policies saved by older versions)."""
+    env_id: str | None = None
+    """Of the demonstrations' environment; None: not known."""
+    env_settings: Mapping[str, Any] = field(default_factory=dict)
+    """Of that environment: which cameras, among others."""
 
     @property
     def number_count(self) -> int:
@@ -56,7 +63,31 @@ class Inputs:
             cameras={name: tuple(shape) for name, shape in data["cameras"].items()},
             actions=int(data["actions"]),
             sizes={name: int(size) for name, size in data["sizes"].items()},
+            rate_hz=None if data.get("rate_hz") is None else float(data["rate_hz"]),
+            env_id=data.get("env_id"),
+            env_settings=dict(data.get("env_settings") or {}),
         )
+
+    def differences(self, other: Inputs) -> list[str]:
+        """In words, in what ``other``, named second, differs; what one of them does not know is not compared."""
+        found = []
+        if self.env_id and other.env_id and self.env_id != other.env_id:
+            found.append(f"environment: {self.env_id} against {other.env_id}")
+        if self.rate_hz and other.rate_hz and not math.isclose(self.rate_hz, other.rate_hz, rel_tol=1e-6):
+            found.append(f"rate: {self.rate_hz:g} Hz against {other.rate_hz:g} Hz")
+        if self.actions != other.actions:
+            found.append(f"action: {self.actions} numbers against {other.actions}")
+        for name in dict.fromkeys([*self.numbers, *other.numbers]):
+            mine, theirs = (f"{one.sizes[name]} numbers" if name in one.numbers else "none" for one in (self, other))
+            if mine != theirs:
+                found.append(f"vector {name!r}: {mine} against {theirs}")
+            elif self.numbers[name] != other.numbers[name]:
+                found.append(f"vector {name!r}: other entries of it are read")
+        for name in dict.fromkeys([*self.cameras, *other.cameras]):
+            seen = self.cameras.get(name), other.cameras.get(name)
+            if seen[0] != seen[1]:
+                found.append(f"camera {name!r}: {' against '.join(str(shape or 'none') for shape in seen)}")
+        return found
 
     def check(self, observation: Mapping[str, Any]) -> None:
         """Raise CadenzaError where ``observation``, a single one or a batch, is not what is read."""
@@ -165,7 +196,14 @@ class ImitationPolicy(nn.Module):
             np.ndim(value) == (3 if np.asarray(value).dtype == np.uint8 else 1) for value in observation.values()
         )
         rows = {name: np.asarray(value)[None] if single else np.asarray(value) for name, value in observation.items()}
-        found = features(rows)
+        try:
+            found = features(rows)
+        except (KeyError, IndexError, ValueError, TypeError) as error:
+            shapes = ", ".join(f"{name} {np.shape(value)}" for name, value in observation.items())
+            raise CadenzaError(
+                f"The features {self.config.features!r} cannot be computed from this observation: {shapes}.",
+                "Make the environment with the settings of the demonstrations.",
+            ) from error
         return {**observation, features.key: found[0] if single else found}
 
     @torch.no_grad()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -74,6 +74,10 @@ class Samples:
         held_out = np.isin(self.layout, chosen)
         return self.rows(~held_out), self.rows(held_out)
 
+    def without(self, layouts: NDArray[np.int64]) -> Samples:
+        """The steps of all other layouts."""
+        return self.rows(np.flatnonzero(~np.isin(self.layout, layouts)))
+
     def pairs(self) -> NDArray[np.int64]:
         """Indices t for which t + 1 is the next step of the same episode."""
         return np.flatnonzero(self.episode[1:] == self.episode[:-1])
@@ -133,7 +137,10 @@ def inputs_of(schema: Any, config: CloningConfig) -> Inputs:
             f"There are: {', '.join(known)}." if known else "These demonstrations do not name their entries.",
         )
     sizes = {name: int(np.prod(features[name].shape)) for name in numbers}
-    return Inputs(numbers, cameras, int(np.prod(schema.action.shape)), sizes)
+    return Inputs(
+        numbers, cameras, int(np.prod(schema.action.shape)), sizes,
+        rate_hz=float(schema.rate_hz), env_id=str(schema.env_id), env_settings=dict(schema.env_settings),
+    )  # fmt: skip
 
 
 def entries_of(name: str, feature: Any, parts: Sequence[str]) -> tuple[int, ...]:
@@ -151,6 +158,8 @@ def _is_part(entry: str, part: str) -> bool:
 
 def load_samples(demos: Any, config: CloningConfig, primitive_names: Sequence[str] = ()) -> tuple[Samples, Inputs]:
     """The steps of a :class:`cadenza.agents.demos.DemoSet` that ``config`` learns from, and what is read of them.
+
+    Episodes that turn out to be damaged are left out; the set lists them afterwards as ``corrupt``.
 
     Args:
         demos: the set.
@@ -171,10 +180,10 @@ def load_samples(demos: Any, config: CloningConfig, primitive_names: Sequence[st
     actions, stretches, layouts = [], [], []
     stretch = 0
     added = None if config.features is None else feature_set(config.features)
-    for info in demos.episodes:
+    for episode in demos.read(cameras=tuple(inputs.cameras)):
+        info = episode.info
         if config.successes_only and not info.success:
             continue
-        episode = demos.load(info.index, cameras=tuple(inputs.cameras))
         mask = np.ones(len(episode.action), dtype=bool)
         if number is not None:
             attempts = episode.extras.get("attempt")
@@ -198,7 +207,8 @@ def load_samples(demos: Any, config: CloningConfig, primitive_names: Sequence[st
         layouts.append(np.full(len(steps), layout_of(info), dtype=np.int64))
     if not actions:
         raise CadenzaError(
-            f"None of the {len(demos.episodes)} episodes has steps to learn from.",
+            f"None of the {len(demos.episodes)} episodes has steps to learn from"
+            + (f"; {len(demos.corrupt)} are damaged." if demos.corrupt else "."),
             "Check primitive= and successes_only=; `cadenza demos inspect` shows what is there.",
         )
     observation = {name: np.concatenate(arrays) for name, arrays in kept.items()}
@@ -209,6 +219,14 @@ def load_samples(demos: Any, config: CloningConfig, primitive_names: Sequence[st
         np.concatenate(layouts),
     )
     return samples, inputs
+
+
+def everything(config: CloningConfig) -> CloningConfig:
+    """``config`` for what lies between two observations: all steps of all episodes, and what was done at each.
+
+    What an expert with noise meant to do did not lead from one observation to the next; what it did, did.
+    """
+    return replace(config, primitive=None, followed_by=None, successes_only=False, intended=False)
 
 
 def steps_of(

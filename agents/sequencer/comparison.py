@@ -20,6 +20,7 @@ from cadenza.agents.sequencer.choosers import OracleRetry, ScriptedOrder
 from cadenza.agents.sequencer.config import MachineLimits
 from cadenza.agents.sequencer.machine import Attempt, Chooser, EpisodeResult, run_episode, run_flat
 from cadenza.agents.sequencer.task import SequenceTask
+from cadenza.agents.sequencer.weights import weights_of
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.names import unknown_name
 
@@ -68,6 +69,10 @@ class Plan:
         record = {name: value for name, value in dataclasses.asdict(self).items() if name in kept}
         plain: dict[str, Any] = json.loads(json.dumps(record))
         return plain
+
+    def weights(self) -> dict[str, str]:
+        """sha256 of the weights behind the selector, the flat policy and the settings that name a folder."""
+        return weights_of({"selector": self.selector, "flat": self.flat, **self.settings})
 
     def cells(self) -> list[tuple[str, int]]:
         """Method and length, lengths first, so that early rows can be compared early."""
@@ -141,15 +146,22 @@ def make_chooser(method: str, selector: str | Path | None = None) -> Chooser:
 def _open(plan: Plan) -> None:
     file = plan.out / PLAN
     if file.is_file():
-        before = json.loads(file.read_text())["fixed"]
+        stored = json.loads(file.read_text())
+        before = stored["fixed"]
         different = [name for name, value in plan.fixed.items() if before.get(name) != value]
         if different:
             raise CadenzaError(
                 f"{plan.out} holds another comparison; different: {', '.join(different)}.", "Choose another --out."
             )
+        weights = stored.get("weights", {})  # without: of before they were noted
+        if changed := [name for name, sha256 in plan.weights().items() if weights.get(name, sha256) != sha256]:
+            raise CadenzaError(
+                f"{plan.out} was begun with other weights at the same place; trained anew since: {', '.join(changed)}.",
+                "Choose another --out for the new ones, or put the old ones back: one row is one policy.",
+            )
         return
     (plan.out / EPISODES).mkdir(parents=True, exist_ok=True)
-    write_json(file, {"fixed": plan.fixed, **provenance()})
+    write_json(file, {"fixed": plan.fixed, "weights": plan.weights(), **provenance()})
 
 
 def _cell(out: Path, method: str, stages: int) -> Path:

@@ -6,13 +6,20 @@ It knows primitives and stages, and nothing of what they are about.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from cadenza.agents.sequencer.config import MachineLimits
 from cadenza.agents.sequencer.primitive import Observation, Outcome
-from cadenza.agents.sequencer.signals import AttemptWatch, Signals, failures_in_a_row
+from cadenza.agents.sequencer.signals import (
+    EVERYTHING,
+    FIRST_VERSION,
+    AttemptWatch,
+    Signals,
+    failures_in_a_row,
+    watched_by,
+)
 from cadenza.agents.sequencer.task import Info, SequenceTask
 from cadenza.envs.names import unknown_name
 
@@ -58,6 +65,12 @@ class Decision:
     """Attempts at this stage so far, those before another stage was worked on included."""
     signals: Signals
     """Of the last attempt."""
+    earlier: Mapping[int, Signals] = field(default_factory=dict)
+    """The same by earlier definitions, for choosers that learned with one of them: version -> signals."""
+
+    def signals_of(self, version: int) -> Signals:
+        """By that definition."""
+        return self.earlier.get(version, self.signals)
 
 
 class Chooser(Protocol):
@@ -122,6 +135,8 @@ def run_episode(
     attempts: list[Attempt] = []
     history: list[int] = []
     signals, steps, reason = Signals(), 0, ""
+    earlier: dict[int, Signals] = {}
+    watched = watched_by(task)
     while not reason:
         if task.over(info):
             reason = "over"
@@ -143,7 +158,7 @@ def run_episode(
             if not reason and task.stage(info) == stage and not task.over(info):
                 reason = f"{limits.attempts_per_stage} primitives at stage {stage}"
             continue
-        decision = Decision(observation, stage, tuple(history), tuple(here), signals)
+        decision = Decision(observation, stage, tuple(history), tuple(here), signals, earlier)
         name = chooser.choose(decision)
         if name is None:
             reason = f"{chooser.name} has nothing more to do"
@@ -160,12 +175,13 @@ def run_episode(
         limit_s = limits.time_limit_s or primitive.time_limit_s
         allowed = max(1, math.ceil(limit_s * task.rate_hz - 1e-9))
         before = task.finished(info)
-        watch, taken = AttemptWatch(observation), 0
+        watches, taken = (AttemptWatch(observation, watched), AttemptWatch(observation, EVERYTHING)), 0
         while not primitive.done and taken < allowed:
             action = primitive.act(observation)
             observation, _, terminated, truncated, info = task.step(action)
             taken += 1
-            watch.step(action, observation)
+            for watch in watches:
+                watch.step(action, observation)
             if on_step is not None:
                 on_step(observation, action, info, name)
             if terminated or truncated:
@@ -178,7 +194,8 @@ def run_episode(
         if reason and not primitive.done:
             word = Outcome.SUCCESS.value if after else "cut"
         tried = [(one.name, Outcome(one.outcome)) for one in here] + [(name, outcome)]
-        signals = watch.signals(failures_in_a_row(tried))
+        signals, first = (watch.signals(failures_in_a_row(tried)) for watch in watches)
+        earlier = {FIRST_VERSION: first}
         attempt = Attempt(
             stage=stage,
             name=name,

@@ -24,7 +24,7 @@ from cadenza.agents.imitation.samples import entries_of
 from cadenza.agents.sequencer.config import SelectorConfig
 from cadenza.agents.sequencer.decisions import Decisions, as_mapping, padded
 from cadenza.agents.sequencer.machine import Decision
-from cadenza.agents.sequencer.signals import SIGNAL_COUNT
+from cadenza.agents.sequencer.signals import FIRST_VERSION, SIGNAL_COUNT, SIGNALS_VERSION
 from cadenza.agents.sequencer.task import SequenceTask
 from cadenza.envs.errors import CadenzaError
 
@@ -79,6 +79,8 @@ class LearnedSelector:
         self.names, self.embedding, self.config = tuple(names), embedding, config
         self.facts: dict[str, Any] = {}
         """What it was made from."""
+        self.signals_version = SIGNALS_VERSION
+        """Definition of the struggle signals it learned with (:mod:`cadenza.agents.sequencer.signals`)."""
         embedding.requires_grad_(False).eval()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
@@ -120,7 +122,8 @@ class LearnedSelector:
         """Of each primitive, (primitives,)."""
         embedding = self.embed({name: array[None] for name, array in as_mapping(decision.observation).items()})
         history = torch.tensor([padded(decision.history, self.config.history, len(self.names))])
-        logits = self.net(embedding, history, torch.from_numpy(decision.signals.vector())[None])
+        signals = decision.signals_of(self.signals_version).vector()
+        logits = self.net(embedding, history, torch.from_numpy(signals)[None])
         found: NDArray[np.float32] = logits.softmax(-1)[0].numpy()
         return found
 
@@ -133,7 +136,12 @@ class LearnedSelector:
         FILES.write(
             folder,
             self.net.state_dict(),
-            {"names": self.names, "config": self.config.to_dict(), "facts": self.facts},
+            {
+                "names": self.names,
+                "config": self.config.to_dict(),
+                "signals_version": self.signals_version,
+                "facts": self.facts,
+            },
         )
         return folder
 
@@ -156,6 +164,7 @@ class LearnedSelector:
             selector = cls(description["names"], embedding, config_from(SelectorConfig, description["config"]))
             selector.net.load_state_dict(weights)
             selector.facts = description["facts"]
+            selector.signals_version = int(description.get("signals_version", FIRST_VERSION))
         except UNREADABLE as error:
             raise CadenzaError(f"The sequencer in {folder} cannot be read: {error}.", "Train it again.") from error
         selector.net.eval()

@@ -15,6 +15,9 @@ class SequenceTask(Protocol):
 
     The machine and the learned choice see observations and primitives. ``finished`` and ``expert_choice`` look at what
     nobody could measure: they score, label, and serve the oracle.
+
+    Optional: ``watched``, a :class:`cadenza.agents.sequencer.signals.Watched`: which entries of the action are motion
+    and what of the observation shows progress, for the struggle signals; without, everything counts.
     """
 
     name: str

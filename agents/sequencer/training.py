@@ -1,7 +1,12 @@
-"""Learning which primitive to choose: cross-entropy against the expert's choice."""
+"""Learning which primitive to choose: cross-entropy against the expert's choice.
+
+A run folder holds ``config.json`` (what was asked, of which decisions, versions), ``metrics.csv``,
+``checkpoint.safetensors`` (for ``--resume``) and, when it is done, the sequencer.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +21,15 @@ from cadenza.agents.imitation.optimisation import Learner, Progress, Schedule, l
 from cadenza.agents.imitation.policy import ImitationPolicy
 from cadenza.agents.imitation.samples import batch_rows
 from cadenza.agents.runs.metrics import Table
+from cadenza.agents.runs.run_record import begin_run, check_resumed, read_run
 from cadenza.agents.sequencer.config import SelectorConfig
-from cadenza.agents.sequencer.decisions import Decisions
+from cadenza.agents.sequencer.decisions import NO_SIGNALS, Decisions
 from cadenza.agents.sequencer.selector import LearnedSelector, plain_embedding
 from cadenza.envs.errors import CadenzaError
 
+RUN_FORMAT = "cadenza-selector-run-1"
 METRICS, CHECKPOINT = "metrics.csv", "checkpoint.safetensors"
+_HOW = "`cadenza sequence train DECISIONS --run RUN` makes one."
 
 
 @dataclass
@@ -57,26 +65,30 @@ def train_selector(
         progress: told after each update.
 
     Raises:
-        CadenzaError: a history that is longer than was recorded, a run that exists, a loss that is not finite.
+        CadenzaError: inputs that cannot be learned from, a run that exists (or, with ``resume``, does not, or was begun
+            with other settings, decisions or another embedding), a loss that is not finite.
     """
+    _check_inputs(decisions, config, embedding)
     if config.history > decisions.history.shape[1]:
         raise CadenzaError(f"history={config.history}, but only {decisions.history.shape[1]} primitives were recorded.")
     folder = None if run is None else Path(run)
-    if folder is not None and not resume and folder.is_dir() and any(folder.iterdir()):
-        raise CadenzaError(
-            f"The run folder {folder} exists already; nothing was changed.", "Choose another with --run."
-        )
+    if folder is not None:
+        record = _record(decisions, config, embedding, facts or {})
+        if resume:
+            check_resumed(folder, read_selector_run(folder), record, ("decisions", "embedding"))
+        else:
+            begin_run(folder, record, "Choose another with --run, or go on with it: the same command with --resume.")
     training, held_out = decisions.split(config.held_out, config.seed)
     selector = LearnedSelector(
         decisions.names, embedding or plain_embedding(training, config.features, config.parts), config
     )
+    selector.signals_version = decisions.signals_version
     selector.facts = {**(facts or {}), "decisions": len(training), "layouts": len(np.unique(training.layout))}
     inputs, labels = selector.inputs_of(training), torch.from_numpy(training.label)
     selector.net.normaliser.fit(inputs[0].numpy())
     learner = Learner(selector.net, Schedule(config.steps, config.learning_rate, config.weight_decay))
     table = None
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
         if resume:
             learner.load(folder / CHECKPOINT)
         table = Table(folder / METRICS, learner.step)
@@ -112,6 +124,63 @@ def train_selector(
     if folder is not None and not result.interrupted:
         selector.save(folder)
     return result
+
+
+def read_selector_run(folder: str | Path) -> dict[str, Any]:
+    """``config.json`` of a training of a sequencer.
+
+    Raises:
+        CadenzaError: no such run there, or one of before runs noted their settings.
+    """
+    return read_run(folder, RUN_FORMAT, "a run of `cadenza sequence train` that can go on", _HOW)
+
+
+def _check_inputs(decisions: Decisions, config: SelectorConfig, embedding: ImitationPolicy | None) -> None:
+    """Whether what is asked for can be seen, and is not asked for in vain."""
+    cameras = [name for name, array in decisions.observation.items() if array.ndim == 4]
+    if embedding is None and cameras:
+        raise CadenzaError(
+            f"These decisions have pictures ({', '.join(cameras)}), and nothing to see them through.",
+            "Give --embedding POLICY, an imitation policy with cameras (`cadenza imitate bc` makes one), or collect "
+            "decisions without pictures (observe=state).",
+        )
+    if embedding is not None and (config.features is not None or config.parts):
+        given = " and ".join(name for name in ("features", "parts") if getattr(config, name))
+        raise CadenzaError(
+            f"{given} would not be read: the embedding looks at what its policy was trained with.",
+            "Leave them out, or leave out --embedding.",
+        )
+    if config.signals and decisions.signals_version == NO_SIGNALS:
+        raise CadenzaError(
+            "signals=True, but these decisions have no struggle signals, or signals of several definitions.",
+            "Demonstrations do not record how an attempt ended, and decisions of earlier versions have other signals: "
+            "collect them anew with `cadenza sequence collect`, or train without signals.",
+        )
+
+
+def _record(
+    decisions: Decisions, config: SelectorConfig, embedding: ImitationPolicy | None, facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What ``config.json`` says of a run; what it learns from by its content."""
+    data = hashlib.sha256(repr((decisions.names, decisions.signals_version)).encode())
+    arrays = {name: getattr(decisions, name) for name in ("history", "signals", "label", "layout")}
+    for name, array in sorted({**decisions.observation, **arrays}.items()):
+        data.update(repr((name, str(array.dtype), array.shape)).encode())
+        data.update(np.ascontiguousarray(array).data)
+    eyes = None
+    if embedding is not None:
+        seen = hashlib.sha256()
+        for name, tensor in sorted(embedding.state_dict().items()):
+            seen.update(name.encode())
+            seen.update(np.ascontiguousarray(tensor.numpy()).data)
+        eyes = seen.hexdigest()
+    return {
+        "format": RUN_FORMAT,
+        "config": config.to_dict(),
+        "decisions": data.hexdigest(),
+        "embedding": eyes,
+        "facts": dict(facts),
+    }
 
 
 @torch.no_grad()

@@ -39,6 +39,14 @@ def primitive_names(env_id: str) -> tuple[str, ...]:
     return tuple(getattr(import_module(module), name))
 
 
+def env_id_of(task: str) -> str | None:
+    """The environment of a task, as demonstrations name it; None where it has none."""
+    if task not in TASKS:
+        raise unknown_name("task to sequence", task, TASKS)
+    found: str | None = getattr(import_module(TASKS[task][0]), "ENV_ID", None)
+    return found
+
+
 def make_task(name: str, stages: int | None = None, /, **settings: Any) -> SequenceTask:
     """A task by its name.
 

@@ -17,7 +17,10 @@ from cadenza.agents.cable_routing.expert import expert_choice
 from cadenza.agents.cable_routing.scripted import Route, scripted_primitives
 from cadenza.agents.sequencer.learned_primitive import LearnedPrimitive
 from cadenza.agents.sequencer.primitive import Context, Observation, Outcome, Primitive
+from cadenza.agents.sequencer.signals import Watched
 from cadenza.agents.sequencer.task import Info
+from cadenza.agents.sequences.cable_features import clip_progress
+from cadenza.envs.cable.hand import ACTIONS
 from cadenza.envs.cable.settings import CONTROL_HZ, PRIMITIVE_S
 from cadenza.envs.cable.world import CableWorld
 from cadenza.envs.errors import CadenzaError
@@ -100,6 +103,7 @@ class CableTask:
     name = "cable"
     rate_hz = CONTROL_HZ
     order = ("go_next", "route", "tighten")
+    watched = Watched(tuple(ACTIONS.index(name) for name in ("vx", "vy", "vz", "yaw_rate")), clip_progress)
 
     def __init__(
         self,
@@ -120,6 +124,9 @@ class CableTask:
         self.primitives: Mapping[str, Primitive] = scripted_primitives(
             noise, self._random, drop=drop, misroute=misroute
         )
+        script = self.primitives["route"]
+        assert isinstance(script, Route)
+        self._script = script
         if route is not None:
             from cadenza.agents.imitation.policy import ImitationPolicy
 
@@ -127,9 +134,7 @@ class CableTask:
 
     def set_route(self, policy: Any) -> None:
         """Let a policy do ``route``; failures are still put in by the script."""
-        script = self.primitives["route"]
-        if isinstance(script, Route):
-            self.primitives = {**self.primitives, "route": WithFailures(learned_route(policy), script)}
+        self.primitives = {**self.primitives, "route": WithFailures(learned_route(policy), self._script)}
 
     def reset(self, seed: int) -> tuple[Observation, Info]:
         self._random.bit_generator.state = np.random.default_rng([seed, 5]).bit_generator.state

@@ -143,6 +143,26 @@ class ClipView(ClipFrame):
         return np.concatenate([frame, found], 1).astype(np.float32)
 
 
+def clip_progress(observation: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+    """What of an observation shows that work at the clip gets on, for the struggle signals; the hand is no part of it.
+
+    How far the place where the cable crosses the clip in work is from lying in it: across and above, at most
+    :data:`NEAR_M` each (which it is too where it does not cross); which clips it lies in; which one is in work. (8,);
+    without the cable in the observation (``observe="camera"``) nothing.
+    """
+    layout = state_layout("state")
+    state = np.asarray(observation["state"], dtype=np.float64)[None]
+    if state.shape[1] != max(part.stop for part in layout.values()):
+        return np.zeros(0)
+    part = {name: state[:, where] for name, where in layout.items()}
+    clips = part["clips"].reshape(1, MOST_CLIPS, CLIP_NUMBERS)
+    nodes = cable_nodes(part["cable"].reshape(1, SEGMENTS, 3))
+    crossed = np.stack([_crossing(nodes, clips[:, index]) for index in range(MOST_CLIPS)], 1)[0]
+    here = crossed[int(part["current_clip"][0].argmax())]
+    away = np.clip(np.abs(here[1:3]), 0.0, NEAR_M) if here[0] > 0.5 else np.full(2, NEAR_M)
+    return np.concatenate([away, crossed[:, 5] * (clips[0, :, 4] > 0.5), part["current_clip"][0]])
+
+
 def cable_nodes(middles: NDArray[Any]) -> NDArray[np.float64]:
     """Ends of the segments (N, 25, 3) from their middles (N, 24, 3).
 

@@ -48,7 +48,7 @@ class Latches(gym.Env):
     action_space = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
 
     def __init__(self, stages: int = 2, jam: float = 0.5):
-        self.stages, self.jam = stages, jam
+        self.stages, self.jam, self.steps = stages, jam, 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
@@ -56,10 +56,11 @@ class Latches(gym.Env):
         self.places = np.arange(self.stages) + self.np_random.uniform(-0.2, 0.2, self.stages)
         self.hand = float(self.places[0])
         self.shut, self.jammed = np.zeros(self.stages, dtype=bool), np.zeros(self.stages, dtype=bool)
-        self.latch = self.pressed = self.shaken = 0
+        self.latch = self.pressed = self.shaken = self.steps = 0
         return self._observation(), self._info()
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
         speed, press = np.clip(np.asarray(action, dtype=np.float64), -1.0, 1.0)
         self.hand += 0.5 * float(speed)
         there = abs(self.hand - self.places[self.latch]) < _REACH
@@ -72,6 +73,11 @@ class Latches(gym.Env):
         if self.shaken >= _SHAKEN:
             self.jammed[self.latch] = False
         return self._observation(), float(self.shut.mean()), False, False, self._info()
+
+    @property
+    def time_s(self) -> float:
+        """Of the row's world, s; it moves on with its steps."""
+        return self.steps / RATE_HZ
 
     def next_latch(self) -> None:
         """Turn to the next latch; behind the last the row is over."""

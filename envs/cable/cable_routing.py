@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from cadenza.envs.cable.episodes import CONTROL_HZ
 from cadenza.envs.cable.hand import ACTIONS
 from cadenza.envs.cable.observation import state_layout, state_of
-from cadenza.envs.cable.settings import CableConfig
+from cadenza.envs.cable.settings import config_of
 from cadenza.envs.cable.world import CableWorld
 from cadenza.envs.guard import BAD_STATE, all_finite
 
@@ -47,13 +47,15 @@ class CableRouting(gym.Env):
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 - Gymnasium's own
 
     def __init__(self, *, render_mode: str | None = None, width: int = 480, height: int = 480, **settings: Any) -> None:
-        self.config = CableConfig(**settings)
+        self.config = config_of(settings)
         self.render_mode, self.width, self.height = render_mode, width, height
         self.world = CableWorld(self.config)
         self.model: mujoco.MjModel = self.world.model
         self.data: mujoco.MjData = self.world.data
         self.state_layout = state_layout(self.config.observe)
         """Slices of ``observation["state"]`` by name."""
+        self.action_names = ACTIONS
+        """Of the entries of an action."""
         self.dt = 1.0 / CONTROL_HZ
         self._views: Any = None
         self._pictured: Any = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -116,6 +116,10 @@ def checked_layout(layout: LayoutChoice, clips: int) -> str | Layout:
         if layout not in LAYOUTS:
             raise unknown_name("layout", layout, LAYOUTS)
         return layout
+    if not isinstance(layout, Iterable):
+        raise CadenzaError(
+            f"The layout is {layout!r}; it is a name, or one (x, y, yaw) a clip.", f"Names: {', '.join(LAYOUTS)}."
+        )
     poses = tuple(pose if isinstance(pose, ClipPose) else _pose(pose) for pose in layout)
     if len(poses) != clips:
         raise CadenzaError(
@@ -128,7 +132,7 @@ def checked_layout(layout: LayoutChoice, clips: int) -> str | Layout:
                 f"A clip cannot stand at x {pose.x:g} m, y {pose.y:g} m, yaw {pose.yaw:g} rad.",
                 "x is within 0.35 to 0.60 m, y within -0.20 to 0.25 m, yaw within 1.2 rad.",
             )
-    for one, two in itertools.pairwise(poses):
+    for one, two in itertools.combinations(poses, 2):
         if math.dist((one.x, one.y), (two.x, two.y)) < LEAST_DISTANCE_M:
             raise CadenzaError(
                 f"Two clips stand closer together than {100 * LEAST_DISTANCE_M:g} cm: {one} and {two}.",
@@ -138,9 +142,12 @@ def checked_layout(layout: LayoutChoice, clips: int) -> str | Layout:
 
 
 def _pose(values: Sequence[float]) -> ClipPose:
-    numbers = [float(value) for value in values]
+    try:
+        numbers = [float(value) for value in values]
+    except (TypeError, ValueError):
+        numbers = []
     if len(numbers) not in (2, 3):
-        raise CadenzaError(f"A clip's pose is (x, y) or (x, y, yaw), not {tuple(values)!r}.")
+        raise CadenzaError(f"A clip's pose is (x, y) or (x, y, yaw), not {values!r}.")
     return ClipPose(*numbers)
 
 

@@ -71,7 +71,7 @@ class Play(TableTask):
     def infos(self, signals: Signals) -> list[dict[str, Any]]:
         force = self.force.tolist()
         grasped = (signals.touches[:, 0] & signals.touches[:, 1]).tolist()
-        touched = signals.touches.any(axis=1).tolist()
+        touched = (signals.touches[:, 0] | signals.touches[:, 1]).tolist()
         lifted = (signals.object_position[:, 2] > self.place.rest + LIFTED_M).tolist()
         kinds = np.stack([self._safety[name] > 0 for name in VIOLATIONS], axis=1).tolist()
         return [

@@ -68,6 +68,8 @@ def test_damage_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         (["collect", "--env", "Hopper-v5", "--out", "x"], "no expert for Hopper-v5"),
         (["collect", "--env", "Reacher-v5", "--out", "x", "--expert", "reachr"], "reachr"),
         (["collect", "--env", "Reacher-v5", "--out", "x", "--episodes", "0"], "--episodes must be at least 1"),
+        (["collect", "--env", "Reacher-v5", "--out", "x", "--set", "nonsense=3"], "cannot be made with the settings"),
+        (["collect", "--env", "Reacher-v5", "--out", "x", "--expert-set", "nosie=3"], "nosie"),
         (["from-log", "nowhere.mcap", "--out", "x"], "Cannot read"),
     ],
 )
@@ -112,6 +114,51 @@ def test_ctrl_c_keeps_what_is_complete(workers: int, tmp_path: Path) -> None:
     more = len(demos) + 2
     assert run([*command, "--episodes", str(more)]) == 0
     assert [info.index for info in DemoSet(tmp_path / "set").episodes] == list(range(more))
+
+
+def in_group(group: int) -> list[int]:
+    """Processes of a group that still do something."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, pgrp = stat.read_text().rpartition(")")[2].split()[:3]
+        except (OSError, ValueError):
+            continue
+        if int(pgrp) == group and state != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_the_process_that_started_them(number: signal.Signals, tmp_path: Path) -> None:
+    """SIGTERM is as Ctrl-C; after a SIGKILL the workers find out by themselves."""
+    command = ["demos", "collect", "--env", "Reacher-v5", "--out", str(tmp_path / "set"), "--workers", "2"]
+    code = "import sys; from cadenza.scripts.main import main; main(sys.argv[1:])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *command, "--episodes", "100000"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        until = time.monotonic() + 300
+        while len(list((tmp_path / "set/episodes").glob("*.parquet"))) < 4 and time.monotonic() < until:
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.05)
+        assert len(in_group(process.pid)) >= 3
+        os.kill(process.pid, number)
+        until = time.monotonic() + 120
+        while in_group(process.pid) and time.monotonic() < until:
+            time.sleep(0.1)
+        assert in_group(process.pid) == []
+        shown, _ = process.communicate(timeout=120)
+    finally:
+        if in_group(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+    if number == signal.SIGTERM:
+        assert process.returncode == 130, shown
+        assert "every complete episode is stored; the same command goes on" in shown
+    assert DemoSet(tmp_path / "set").corrupt == []
 
 
 @pytest.mark.slow

@@ -102,6 +102,38 @@ def test_imitate_from_demonstrations_to_dagger(
     assert f"on {alone + more} decisions" in capsys.readouterr().out
 
 
+def test_a_damaged_episode_is_left_out_and_told(
+    press_demos: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["--set", "steps=5", "hidden=8"]
+    assert run(["sequence", "train", str(press_demos), "--run", "whole", *small]) == 0
+    whole = int(capsys.readouterr().out.split("updates on ")[1].split(" ")[0])
+    path = sorted((press_demos / "episodes").iterdir())[3]
+    data = bytearray(path.read_bytes())
+    data[60] ^= 1  # within the first page: the ends of the file are as they were
+    path.write_bytes(data)
+    assert run(["sequence", "train", str(press_demos), "--run", "damaged", *small]) == 0
+    shown = capsys.readouterr().out
+    assert f"left out: {path.name}" in shown
+    assert 0 < int(shown.split("updates on ")[1].split(" ")[0]) < whole
+
+
+def test_a_training_goes_on_with_the_settings_it_was_begun_with(
+    elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["sequence", "collect", "latches", "--out", "some.npz", "--episodes", "4"]) == 0
+    train = ["sequence", "train", "some.npz", "--run", "chooser"]
+    assert run([*train, "--set", "steps=20", "hidden=8", "history=3"]) == 0
+    assert run(train) == 1
+    assert "--resume" in capsys.readouterr().err
+    assert run([*train, "--resume"]) == 0  # hidden and history are those of the run
+    assert "20 updates" in capsys.readouterr().out
+    assert run([*train, "--resume", "--set", "steps=10"]) == 1
+    assert "steps 20, not 10" in " ".join(capsys.readouterr().err.split())
+    assert run(["sequence", "train", "some.npz", "--run", "nowhere", "--resume"]) == 1
+    assert "is not a run of" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_policy_tuned_from_another_keeps_its_normaliser(press_demos: Path, elsewhere: Path) -> None:
     from cadenza.agents.imitation.policy import ImitationPolicy
 
@@ -119,6 +151,9 @@ def test_a_policy_tuned_from_another_keeps_its_normaliser(press_demos: Path, els
     [
         ("sequence run latch", "no task to sequence named"),
         ("sequence run latches --chooser learned", "--selector"),
+        ("sequence run latches --seed -1", "--seed must not be negative"),
+        ("sequence compare latches --seed -1", "--seed must not be negative"),
+        ("sequence collect latches --out x.npz --seed -1", "--seed must not be negative"),
         ("sequence compare latches", "--selector"),
         ("sequence train nothing.npz --run r", "holds no decisions"),
         ("imitate bc", "needs demonstrations"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +131,98 @@ def test_other_settings_of_the_environment_are_refused(toy_expert: str, tmp_path
     collect(tmp_path / "set", Plan(toy_expert, 1))
     with pytest.raises(MismatchError, match=r"settings: \{\} against \{'steps': 4\}"):
         collect(tmp_path / "set", Plan(toy_expert, 2, env_settings={"steps": 4}))
+
+
+def test_other_settings_are_refused_where_nothing_is_missing_too(toy_expert: str, tmp_path: Path) -> None:
+    collect(tmp_path / "set", Plan(toy_expert, 2))
+    for given in ({"steps": 4}, {"nonsense": 1}):
+        with pytest.raises(MismatchError, match=r"settings: \{\} against"):
+            collect(tmp_path / "set", Plan(toy_expert, 2, env_settings=given))
+    assert collect(tmp_path / "set", Plan(toy_expert, 2)).missing == 0
+
+
+def test_what_cannot_be_made_leaves_nothing_behind(toy_expert: str, tmp_path: Path) -> None:
+    """A typo among the settings does not stand in the way of the command put right."""
+    with pytest.raises(DemoError, match="cannot be made with the settings"):
+        collect(tmp_path / "set", Plan(toy_expert, 1, env_settings={"stpes": 4}))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_expert_that_cannot_be_made_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(DemoError, match="nosie"):
+        collect(tmp_path / "set", Plan("Reacher-v5", 1, expert_settings={"nosie": 0.1}))
+    assert list(tmp_path.iterdir()) == []
+    assert collect(tmp_path / "set", Plan("Reacher-v5", 1, expert_settings={"noise": 0.1})).episodes == 1
+
+
+def test_a_plan_that_failed_before_its_first_episode_is_replaced(toy_expert: str, tmp_path: Path) -> None:
+    """Here the setting is found to be wrong by the first action only."""
+    folder = tmp_path / "set"
+    with pytest.raises(ValueError, match="scale < 0"):
+        collect(folder, Plan(toy_expert, 1, expert_settings={"noise": -1.0}, env_settings={"steps": 5}))
+    assert (folder / "collection.json").is_file()
+    assert collect(folder, Plan(toy_expert, 1, env_settings={"steps": 4})).episodes == 1
+    demos = DemoSet(folder)
+    assert (demos.schema.env_settings, demos.episodes[0].length) == ({"steps": 4}, 4)
+    with pytest.raises(MismatchError, match="noise"):
+        collect(folder, Plan(toy_expert, 1, expert_settings={"noise": 0.2}, env_settings={"steps": 4}))
+
+
+def test_a_worker_ends_when_nobody_is_there_to_tell_it(
+    toy_expert: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of its third episode whoever started it is gone."""
+    from cadenza.agents.demos import collecting
+
+    acted: list[int] = []
+
+    class Counting(ToyExpert):
+        def act(self, observation: Any) -> np.ndarray:
+            acted.append(1)
+            return super().act(observation)
+
+    class Parent:
+        def is_alive(self) -> bool:
+            return len(acted) < 15
+
+    class News(queue.Queue):
+        left = False
+
+        def cancel_join_thread(self) -> None:
+            self.left = True
+
+    monkeypatch.setattr(collecting, "make_expert", lambda name, seed, settings: Counting(seed))
+    monkeypatch.setattr(collecting.multiprocessing, "parent_process", Parent)
+    monkeypatch.setattr(collecting.signal, "signal", lambda *_: None)
+    jobs: queue.Queue[int | None] = queue.Queue()
+    for index in range(9):
+        jobs.put(index)
+    news = News()
+    collecting._work(tmp_path / "set", Plan(toy_expert, 9), "toy", jobs, news, threading.Event())
+    assert [news.get().index for _ in range(news.qsize())] == [0, 1]
+    assert (len(acted), news.left, len(DemoSet(tmp_path / "set"))) == (15, True, 2)
+
+
+def test_experts_and_worlds_share_no_draws() -> None:
+    from cadenza.agents.demos.cable_expert import CableExpert
+
+    reaching: Any = ReachingExpert(7)
+    cable: Any = CableExpert(7)
+    route = cable._primitives["route"]
+    world, _ = gym.utils.seeding.np_random(7)
+    for generator in (reaching._random, route._random):
+        assert generator.bit_generator.state != world.bit_generator.state
+    # As the task of the sequencer draws for the same episode.
+    assert route._random.bit_generator.state == np.random.default_rng([7, 5]).bit_generator.state
+
+
+def test_entries_of_the_action_are_named_where_the_environment_says_so() -> None:
+    toy: Any = Toy()
+    assert schema_of(toy, "toy", {}).action.names is None
+    toy.action_names = ("push",)
+    named = schema_of(toy, "toy", {})
+    assert named.action.entry_names("action") == ["action.push"]
+    assert named.differences(schema_of(Toy(), "toy", {})) == []  # sets of before go on
 
 
 def test_an_expert_may_end_an_episode_and_judge_it(

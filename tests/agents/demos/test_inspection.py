@@ -46,6 +46,18 @@ def test_figures_by_hand(tmp_path: Path) -> None:
     assert not x.constant
 
 
+def test_primitives_have_the_names_that_the_episodes_tell(tmp_path: Path) -> None:
+    demos = by_hand(tmp_path / "set", 20.0)
+    assert inspect_set(demos).name_of(1) == "1"
+    recorder = DemoRecorder(demos.folder, demos.schema)
+    recorder.start(None, "a task", {"primitive_names": ["go", "hold"]})
+    recorder.add({"state": [1.0, 7.0]}, [0.0], timestamp_s=0.0, primitive=1)
+    recorder.finish(True)
+    found = inspect_set(DemoSet(demos.folder))
+    assert [found.name_of(number) for number in (0, 1, 2, -1)] == ["go", "hold", "2", "-1"]
+    assert found.to_json()["primitive_names"] == ["go", "hold"]
+
+
 def test_a_rate_that_was_not_kept_is_pointed_out(tmp_path: Path) -> None:
     found = inspect_set(by_hand(tmp_path / "set", 10.0))
     assert found.rate_is_off

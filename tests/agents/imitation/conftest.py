@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +46,7 @@ class Episode:
     primitive: np.ndarray
     extras: dict[str, np.ndarray] = field(default_factory=dict)
     meant: np.ndarray | None = None
+    info: Info | None = None
 
     @property
     def intended(self) -> np.ndarray:
@@ -63,7 +64,7 @@ class Demos:
             ("wrist",),
         )
         rng = np.random.default_rng(0)
-        self.episodes, self._episodes = [], []
+        self.episodes, self._episodes, self.corrupt = [], [], []
         for index in range(episodes):
             place, goal = rng.uniform(-1, 1, 2), rng.uniform(-1, 1, 2)
             states, pictures, actions = [], [], []
@@ -77,6 +78,11 @@ class Demos:
             arrays = {"state": np.array(states, np.float32), "wrist": np.array(pictures)}
             self._episodes.append(Episode(arrays, np.array(actions, np.float32), primitive))
             self.episodes.append(Info(index, length, index >= failures, seed=index // 2))
+
+    def read(self, cameras: Any = None) -> Iterator[Episode]:
+        for info, episode in zip(self.episodes, self._episodes, strict=True):
+            episode.info = info
+            yield episode
 
     def load(self, index: int, cameras: Any = None) -> Episode:
         return self._episodes[index]

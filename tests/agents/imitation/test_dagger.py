@@ -12,11 +12,12 @@ import pytest
 
 pytest.importorskip("pyarrow")
 
-from cadenza.agents.demos import DemoRecorder, DemoSet, Feature, Schema
+from cadenza.agents.demos import DemoRecorder, DemoSet, Feature, MismatchError, Schema
 from cadenza.agents.imitation.cloning import clone
 from cadenza.agents.imitation.config import CloningConfig
 from cadenza.agents.imitation.dagger import Corrected, DaggerConfig, corrections_in, dagger, primitive_success
 from cadenza.agents.imitation.samples import load_samples
+from cadenza.agents.imitation.tasks import task_clock
 from cadenza.agents.sequencer.choosers import OracleRetry, ScriptedOrder
 from cadenza.agents.sequencer.machine import run_episode
 from cadenza.agents.sequences.latches import LatchTask, learned_press
@@ -49,15 +50,18 @@ def limp_demos(tmp_path: Path) -> DemoSet:
 def drive(beta: float, folder: Path) -> tuple[DemoSet, list[np.ndarray]]:
     task = LatchTask(stages=2, jam=0.0)
     recorder = DemoRecorder(folder, SCHEMA)
-    corrected = Corrected(task.primitives["press"], learned_press(Limp()), beta, recorder, 0, task.rate_hz)
+    corrected = Corrected(task.primitives["press"], learned_press(Limp()), beta, recorder, 0, task_clock(task))
     task.primitives = {**task.primitives, "press": corrected}
     driven: list[np.ndarray] = []
+
+    def on_step(observation: Any, action: Any, info: Any, name: str) -> None:
+        corrected.stepped(observation, action, info, name)
+        if name == "press":
+            driven.append(np.asarray(action))
+
     for seed in range(4):
         corrected.begin_episode(seed, 1)
-        run_episode(
-            task, ScriptedOrder(), seed,
-            on_step=lambda _, action, __, name: driven.append(np.asarray(action)) if name == "press" else None,
-        )  # fmt: skip
+        run_episode(task, ScriptedOrder(), seed, on_step=on_step)
     return DemoSet(folder), driven
 
 
@@ -80,15 +84,16 @@ def test_beta_is_the_experts_share(tmp_path: Path, beta: float, pressed: float) 
 
 def test_what_settles_after_the_end_is_not_recorded(tmp_path: Path) -> None:
     task = LatchTask(stages=1, jam=0.0)
-    corrected = Corrected(
-        task.primitives["press"], learned_press(Limp()), 1.0, DemoRecorder(tmp_path / "one", SCHEMA), 0, task.rate_hz
-    )
+    recorder = DemoRecorder(tmp_path / "one", SCHEMA)
+    corrected = Corrected(task.primitives["press"], learned_press(Limp()), 1.0, recorder, 0, task_clock(task))
     task.primitives = {**task.primitives, "press": corrected}
     corrected.begin_episode(0, 1)
     observation, info = task.reset(0)
     corrected.start(observation, task.context(info))
     while not corrected.done:
-        observation, *_ = task.step(corrected.act(observation))
+        action = corrected.act(observation)
+        observation, _, _, _, info = task.step(action)
+        corrected.stepped(observation, action, info, "press")
     labels = corrected.labels
     corrected.act(observation)
     assert corrected.labels == labels == len(DemoSet(tmp_path / "one").load(0).action)
@@ -132,6 +137,8 @@ def test_layouts_of_driving_and_measuring_differ() -> None:
     assert driven & measured == set()
     with pytest.raises(CadenzaError, match="beta"):
         DaggerConfig(beta=2.0)
+    with pytest.raises(CadenzaError, match="would drive"):
+        DaggerConfig(seed=70_029)
 
 
 def test_first_tries_are_counted_once_a_stage() -> None:
@@ -145,3 +152,86 @@ def test_a_primitive_that_is_not_there_is_refused(limp_demos: DemoSet, tmp_path:
     with pytest.raises(CadenzaError, match="no primitive 'route'") as error:
         dagger(policy, samples, LatchTask(), ScriptedOrder(), "route", learned_press, SCHEMA, tmp_path / "run")
     assert "press, clear, advance" in error.value.advice
+
+
+# ------------------------------------------------------------------ what is recorded
+
+
+def test_time_is_the_worlds_and_what_follows_the_last_step_is_there(tmp_path: Path) -> None:
+    task = LatchTask(stages=2, jam=0.0)
+    corrected = Corrected(
+        task.primitives["press"], learned_press(Limp()), 1.0, DemoRecorder(tmp_path / "one", SCHEMA), 0,
+        lambda: 7.0 + 3.0 * task.env.time_s,
+    )  # fmt: skip
+    task.primitives = {**task.primitives, "press": corrected}
+    seen: list[np.ndarray] = []
+
+    def on_step(observation: Any, action: Any, info: Any, name: str) -> None:
+        corrected.stepped(observation, action, info, name)
+        seen.append(observation["state"])
+
+    corrected.begin_episode(0, 1)
+    run_episode(task, ScriptedOrder(), 0, on_step=on_step)
+    first, second = (DemoSet(tmp_path / "one").load(index) for index in (0, 1))
+    np.testing.assert_allclose(first.timestamp_s, 7.0 + 0.3 * np.arange(len(first.action)))
+    assert second.timestamp_s[0] > first.timestamp_s[-1] + 0.3  # another primitive came between
+    assert first.final_observation is not None
+    np.testing.assert_array_equal(first.final_observation["state"], seen[len(first.action) - 1])
+    assert first.final_observation["state"][2] == 1.0  # shut
+
+
+def test_corrections_can_be_exported(tmp_path: Path) -> None:
+    pytest.importorskip("minari")
+    from cadenza.agents.demos.lerobot_export import export_lerobot
+    from cadenza.agents.demos.minari_export import export_minari
+
+    demos, _ = drive(1.0, tmp_path / "corrections")
+    assert export_minari(demos, tmp_path / "minari", "cadenza/corrections-v0").exists()
+    assert export_lerobot(demos, tmp_path / "lerobot").exists()
+
+
+class Failing:
+    """An expert of which every second attempt is made to fail."""
+
+    def __init__(self, script: Any):
+        self.name, self.time_limit_s, self._script, self.injected = script.name, script.time_limit_s, script, None
+        self._attempts = 0
+
+    def start(self, observation: Any, context: Any) -> None:
+        self._attempts += 1
+        self.injected = "drop" if self._attempts % 2 else None
+        self._script.start(observation, context)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._script, name)
+
+
+def test_attempts_that_are_made_to_fail_are_not_learned_from(limp_demos: DemoSet, tmp_path: Path) -> None:
+    task = LatchTask(stages=2, jam=0.0)
+    expert: Any = Failing(task.primitives["press"])
+    corrected = Corrected(
+        expert, learned_press(Limp()), 1.0, DemoRecorder(tmp_path / "one", SCHEMA), 0, task_clock(task)
+    )
+    task.primitives = {**task.primitives, "press": corrected}
+    corrected.begin_episode(0, 1)
+    run_episode(task, ScriptedOrder(), 0, on_step=corrected.stepped)
+    assert [info.metadata["clip"] for info in DemoSet(tmp_path / "one").episodes] == [1]
+    samples, inputs = load_samples(limp_demos, SMALL)
+    expert.drop = 0.2
+    task.primitives = {**task.primitives, "press": expert}
+    with pytest.raises(CadenzaError, match=r"made to fail \(drop\)"):
+        dagger(
+            clone(samples, inputs, dataclasses.replace(SMALL, steps=1)).policy, samples, task, ScriptedOrder(), "press",
+            learned_press, SCHEMA, tmp_path / "run",
+        )  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
+def test_nothing_is_made_where_the_task_shows_less_than_the_demonstrations(limp_demos: DemoSet, tmp_path: Path) -> None:
+    samples, inputs = load_samples(limp_demos, SMALL)
+    policy = clone(samples, inputs, dataclasses.replace(SMALL, steps=1)).policy
+    observation = {**SCHEMA.observation, "side": Feature("uint8", (64, 64, 3))}
+    schema = dataclasses.replace(SCHEMA, observation=observation, cameras=("side",))
+    with pytest.raises(MismatchError, match=r"'side': \(64, 64, 3\) against none"):
+        dagger(policy, samples, LatchTask(), ScriptedOrder(), "press", learned_press, schema, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -136,6 +136,44 @@ def test_the_view_of_the_clip_agrees_with_the_world(task: Any) -> None:
     assert lying > 2
 
 
+def test_demonstrations_name_the_entries_of_the_action(task: Any) -> None:
+    from cadenza.agents.demos.environment import schema_of
+
+    names = schema_of(task.env, "cadenza/CableRouting-v0", {}).action.entry_names("action")
+    assert names == ["action.vx", "action.vy", "action.vz", "action.yaw_rate", "action.gripper"]
+
+
+def test_the_hand_and_the_gripper_are_no_progress(task: Any) -> None:
+    """The signals watch where the cable crosses the clip in work; a hand that shakes far from it does nothing."""
+    from cadenza.agents.sequencer.signals import AttemptWatch
+    from cadenza.agents.sequences.cable_features import clip_progress
+    from cadenza.envs.cable.routing import crossings
+
+    observation, _ = task.reset(5)
+    world = task.context({})["world"]
+    away = clip_progress(observation)
+    assert away.shape == (8,)
+    one = crossings(world.nodes, world.clips[0])
+    expected = [min(abs(one[0].across_m), 0.04), min(one[0].height_m, 0.04)] if len(one) == 1 else [0.04, 0.04]
+    np.testing.assert_allclose(away[:2], expected, atol=1e-3)
+    assert away[5:].tolist() == [1.0, 0.0, 0.0]
+    up = np.array([0, 0, 1, 0, -1], np.float32)
+    for _ in range(10):  # away from the cable, with the gripper open
+        observation, *_ = task.step(up)
+    watches = AttemptWatch(observation, task.watched), AttemptWatch(observation)
+    for count in range(6):
+        action = np.array([0, 0.5 if count % 2 else -0.5, 0, 0, 1], np.float32)
+        observation, *_ = task.step(action)
+        for watch in watches:
+            watch.step(action, observation)
+    own, everything = (watch.signals(0) for watch in watches)
+    assert own.oscillation == pytest.approx(1.0)
+    assert everything.oscillation < 0.2  # the shut gripper is most of the action
+    assert own.no_progress > 0.9
+    assert everything.no_progress == 0.0
+    assert clip_progress({"state": np.zeros(8)}).size == 0  # with cameras the cable is not in the numbers
+
+
 def test_the_learned_choice_may_read_some_parts_of_a_feature_set() -> None:
     from cadenza.agents.sequencer.config import resolve_selector_config
     from cadenza.agents.sequencer.decisions import Decisions

@@ -114,6 +114,48 @@ def test_the_report_agrees_with_the_episodes(tmp_path: Path) -> None:
         assert f"| {100 * counted / 6:.0f} (" in line
 
 
+def test_one_row_is_of_one_policy(tmp_path: Path) -> None:
+    """Trained anew at the same path it is another; a folder of before weights were noted goes on."""
+    from cadenza.agents.sequencer.config import SelectorConfig
+    from cadenza.agents.sequencer.decisions import collect
+    from cadenza.agents.sequencer.training import train_selector
+    from cadenza.agents.sequences.latches import LatchTask
+
+    decisions, out = collect(LatchTask(2, 0.5), episodes=4, seed=1), tmp_path / "out"
+    chooser = tmp_path / "chooser"
+
+    def train(seed: int) -> None:
+        train_selector(decisions, SelectorConfig(steps=2, hidden=8, seed=seed)).selector.save(chooser)
+
+    train(0)
+    learned = {"methods": ("learned",), "stages": (1,), "selector": str(chooser)}
+    run_plan(plan(out, episodes=2, **learned), make_task)
+    run_plan(plan(out, episodes=3, **learned), make_task)
+    train(1)
+    with pytest.raises(CadenzaError, match="trained anew since: selector") as caught:
+        run_plan(plan(out, episodes=4, **learned), make_task)
+    assert "--out" in caught.value.advice
+    assert len(read_cell(out, "learned", 1)) == 3
+    record = json.loads((out / "plan.json").read_text())
+    assert set(record.pop("weights")) == {"selector"}
+    (out / "plan.json").write_text(json.dumps(record))
+    run_plan(plan(out, episodes=4, **learned), make_task)
+    assert len(read_cell(out, "learned", 1)) == 4
+
+
+def test_weights_behind_a_policy_and_a_setting_count_too(tmp_path: Path) -> None:
+    from cadenza.agents.sequencer.weights import weights_of, weights_sha256
+
+    (tmp_path / "flat" / "policy").mkdir(parents=True)
+    (tmp_path / "flat" / "policy" / "policy.safetensors").write_bytes(b"abc")
+    (tmp_path / "flat" / "checkpoint.safetensors").write_bytes(b"of no account")
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, appendix B.1
+    assert weights_sha256(tmp_path / "flat") == weights_sha256(tmp_path / "flat" / "policy") == expected
+    made = plan(tmp_path, flat=str(tmp_path / "flat"), settings={"route": str(tmp_path / "flat"), "jam": 0.5})
+    assert made.weights() == {"flat": expected, "route": expected}
+    assert weights_of({"route": str(tmp_path / "nowhere"), "layout": "train"}) == {}
+
+
 def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CadenzaError, match="--selector"):
         Plan("latches", tmp_path, methods=("learned",))

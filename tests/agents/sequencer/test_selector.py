@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -10,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from cadenza.agents.demos import MismatchError
 from cadenza.agents.sequencer.choosers import ScriptedOrder
 from cadenza.agents.sequencer.config import SelectorConfig, resolve_selector_config
-from cadenza.agents.sequencer.decisions import Decisions, collect, from_demonstrations, padded
+from cadenza.agents.sequencer.decisions import NO_SIGNALS, Decisions, collect, from_demonstrations, padded
 from cadenza.agents.sequencer.machine import Decision, run_episode
-from cadenza.agents.sequencer.selector import LearnedSelector, SelectorNet
+from cadenza.agents.sequencer.selector import LearnedSelector, SelectorNet, plain_embedding
 from cadenza.agents.sequencer.signals import Signals
 from cadenza.agents.sequencer.training import train_selector
 from cadenza.agents.sequences.latches import LatchTask
@@ -123,6 +125,15 @@ def test_an_interrupted_training_goes_on_bit_for_bit(decisions: Decisions, tmp_p
 
     whole = train_selector(decisions, SMALL).selector.net.state_dict()
     assert train_selector(decisions, SMALL, run=tmp_path / "run", progress=stop).interrupted
+    before = (tmp_path / "run" / "checkpoint.safetensors").read_bytes()
+    shorter = resolve_selector_config({"steps": 200, "hidden": 16}, SMALL)
+    with pytest.raises(CadenzaError, match=r"other settings: hidden 32, not 16; steps 300, not 200\."):
+        train_selector(decisions, shorter, run=tmp_path / "run", resume=True)
+    with pytest.raises(CadenzaError, match="another thing to learn from; different: decisions"):
+        train_selector(decisions.joined(decisions), SMALL, run=tmp_path / "run", resume=True)
+    with pytest.raises(CadenzaError, match="is not a run of"):
+        train_selector(decisions, SMALL, run=tmp_path / "nowhere", resume=True)
+    assert (tmp_path / "run" / "checkpoint.safetensors").read_bytes() == before
     resumed = train_selector(decisions, SMALL, run=tmp_path / "run", resume=True).selector.net.state_dict()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
@@ -148,26 +159,118 @@ def test_decisions_survive_the_disk(decisions: Decisions, tmp_path: Path) -> Non
         Decisions.load(tmp_path / "bad.npz")
 
 
+def made(count: int = 6, size: int = 4, rate_hz: float | None = 10.0, side: int = 0, version: int = 2) -> Decisions:
+    """Decisions of nothing in particular; ``side``: of a picture."""
+    seen: dict[str, np.ndarray] = {"state": np.zeros((count, size), np.float32)}
+    if side:
+        seen["wrist"] = np.zeros((count, side, side, 3), np.uint8)
+    history, signals, zeros = (
+        np.zeros((count, 6), np.int64),
+        np.zeros((count, 3), np.float32),
+        np.zeros(count, np.int64),
+    )
+    return Decisions(("a", "b"), seen, history, signals, zeros, np.arange(count), rate_hz, version)
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (made(side=128), r"observation 'wrist': uint8 \(64, 64, 3\) against uint8 \(128, 128, 3\)"),
+        (made(), r"observation 'wrist': uint8 \(64, 64, 3\) against none"),
+        (made(side=64, size=5), r"observation 'state': float32 \(4,\) against float32 \(5,\)"),
+        (made(side=64, rate_hz=20.0), "rate: 10 Hz against 20 Hz"),
+    ],
+)
+def test_what_was_observed_otherwise_is_not_joined(other: Decisions, said: str, tmp_path: Path) -> None:
+    made(side=64).save(tmp_path / "one.npz")
+    other.save(tmp_path / "two.npz")
+    with pytest.raises(MismatchError, match=said):
+        Decisions.load(tmp_path / "one.npz").joined(Decisions.load(tmp_path / "two.npz"))
+
+
+def earlier_file(path: Path) -> Decisions:
+    """As files were before they noted rate, observation and definition of the signals."""
+    head = np.frombuffer(json.dumps({"format": "cadenza-decisions-1", "names": ["a", "b"]}).encode(), np.uint8)
+    one = made()
+    arrays = {name: getattr(one, name) for name in ("history", "signals", "label", "layout")}
+    np.savez_compressed(path, head=head, **{"observation/state": one.observation["state"]}, **arrays)
+    return Decisions.load(path)
+
+
+def test_earlier_files_are_read_and_joined(tmp_path: Path) -> None:
+    before = earlier_file(tmp_path / "old.npz")
+    assert (len(before), before.rate_hz, before.signals_version) == (6, None, 1)
+    assert before.joined(before).signals_version == 1
+    both = before.joined(made())
+    assert (len(both), both.rate_hz, both.signals_version) == (12, 10.0, NO_SIGNALS)
+    train_selector(both, resolve_selector_config({"steps": 1}, SMALL))
+    with pytest.raises(CadenzaError, match="signals of several definitions"):
+        train_selector(both, resolve_selector_config({"steps": 1, "signals": True}, SMALL))
+    with pytest.raises(MismatchError, match=r"float32 \(4,\) against float32 \(5,\)"):
+        before.joined(made(size=5))
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "old.npz").read_bytes()[:-40])
+    with pytest.raises(CadenzaError, match="holds no decisions"):
+        Decisions.load(tmp_path / "cut.npz")
+
+
+def test_a_sequencer_is_told_the_signals_it_learned_with(decisions: Decisions, tmp_path: Path) -> None:
+    """Also one of before definitions had numbers: it has learned with the first."""
+    config = resolve_selector_config({"signals": True}, SMALL)
+    train_selector(decisions, config, run=tmp_path / "run")
+    now = LearnedSelector.load(tmp_path / "run")
+    file = tmp_path / "run" / "selector.json"
+    description = json.loads(file.read_text())
+    assert description.pop("signals_version") == now.signals_version == 2
+    file.write_text(json.dumps(description))
+    then = LearnedSelector.load(tmp_path / "run")
+    assert then.signals_version == 1
+    state = {"state": decisions.observation["state"][0]}
+    calm, hard = Signals(), Signals(no_progress=1.0, repeated_failure=1.0)
+    told = Decision(state, 0, (0,), (), hard, {1: calm})
+    for selector, expected in ((now, hard), (then, calm)):
+        alone = selector.probabilities(Decision(state, 0, (0,), (), expected))
+        np.testing.assert_array_equal(selector.probabilities(told), alone)
+    assert not np.array_equal(now.probabilities(told), then.probabilities(told))
+
+
+def test_pictures_are_not_ignored_in_silence() -> None:
+    with pytest.raises(CadenzaError, match=r"have pictures \(wrist\)") as caught:
+        train_selector(made(side=16), SMALL)
+    assert "--embedding" in caught.value.advice
+    embedding = plain_embedding(made())
+    for given, said in (
+        ({"features": "cable"}, "features would"),
+        ({"features": "cable", "parts": "hand"}, "and parts"),
+    ):
+        with pytest.raises(CadenzaError, match=said):
+            train_selector(made(), resolve_selector_config(given, SMALL), embedding=embedding)
+
+
 def test_decisions_of_recorded_episodes() -> None:
     class Info:
         index, seed, metadata = 0, 11, None
 
     class Episode:
+        info = Info
         primitive = np.array([0, 0, 0, 0, 1, 1, 0, -1])
         observation = {"state": np.arange(16, dtype=np.float32).reshape(8, 2)}  # noqa: RUF012
         extras = {"attempt": np.array([0.0, 0, 1, 1, 2, 2, 3, 4])}  # noqa: RUF012
 
     class Demos:
-        episodes = (Info,)
+        class schema:
+            rate_hz = 10.0
 
-        def load(self, index: int) -> type[Episode]:
-            return Episode
+        def read(self) -> list[type[Episode]]:
+            return [Episode]
 
     found = from_demonstrations(Demos(), ("route", "regrasp"), longest=3)
     assert found.label.tolist() == [0, 0, 1, 0]
     assert found.history.tolist() == [[2, 2, 2], [2, 2, 0], [2, 0, 0], [0, 0, 1]]
     assert found.observation["state"][:, 0].tolist() == [0.0, 4.0, 8.0, 12.0]
     assert found.layout.tolist() == [11] * 4
+    assert found.rate_hz == 10.0
+    with pytest.raises(CadenzaError, match="no struggle signals"):
+        train_selector(found, resolve_selector_config({"signals": True, "history": 3}, SMALL))
 
 
 def test_it_sees_through_the_encoders_of_an_imitation_policy(tmp_path: Path) -> None:
