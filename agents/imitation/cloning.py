@@ -6,7 +6,6 @@ A run folder holds ``config.json`` (what was asked, versions), ``metrics.csv`` (
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,9 +21,8 @@ from cadenza.agents.imitation.optimisation import Learner, Progress, Schedule, g
 from cadenza.agents.imitation.policy import Batch, ImitationPolicy, Inputs
 from cadenza.agents.imitation.samples import Samples, batch_rows
 from cadenza.agents.imitation.tasks import check_same
+from cadenza.agents.runs import run_record
 from cadenza.agents.runs.metrics import Table
-from cadenza.agents.runs.settings import provenance, write_json
-from cadenza.envs.errors import CadenzaError
 
 RUN_FORMAT = "cadenza-imitation-run-1"
 CONFIG, METRICS, CHECKPOINT, POLICY = "config.json", "metrics.csv", "checkpoint.safetensors", "policy"
@@ -94,9 +92,13 @@ def clone(
     learner = Learner(policy, schedule)
     folder = None if run is None else Path(run)
     if folder is not None:
-        _open_run(folder, config, facts or {}, resume)
+        record = {"format": RUN_FORMAT, "config": config.to_dict(), "facts": dict(facts or {})}
         if resume:
+            run_record.check_resumed(folder, read_run(folder), record)
             learner.load(folder / CHECKPOINT)
+        else:
+            advice = f"Choose another with --run, or continue it:  cadenza imitate bc --resume {folder}"
+            run_record.begin_run(folder, record, advice)
     result = CloneResult(policy)
     table = None if folder is None else Table(folder / METRICS, learner.step)
     policy.train()
@@ -182,42 +184,12 @@ def _check_initial(initial: ImitationPolicy, inputs: Inputs, config: CloningConf
     check_same(initial.inputs, inputs, networks)
 
 
-def _open_run(folder: Path, config: CloningConfig, facts: Mapping[str, Any], resume: bool) -> None:
-    record = {"format": RUN_FORMAT, "config": config.to_dict(), "facts": dict(facts), **provenance()}
-    if resume:
-        stored = read_run(folder)
-        before = json.loads(json.dumps(record["config"]))
-        different = sorted(name for name, value in before.items() if stored["config"].get(name) != value)
-        if different:
-            raise CadenzaError(
-                f"The run {folder} was begun with other settings: {', '.join(different)}.", "Resume it without --set."
-            )
-        return
-    if folder.is_dir() and any(folder.iterdir()):
-        raise CadenzaError(
-            f"The run folder {folder} exists already; nothing was changed.",
-            f"Choose another with --run, or continue it:  cadenza imitate bc --resume {folder}",
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / CONFIG, record)
-    except OSError as error:
-        raise CadenzaError(f"Cannot make the run folder {folder}: {error.strerror}.") from error
-
-
 def read_run(folder: str | Path) -> dict[str, Any]:
     """``config.json`` of an imitation run.
 
     Raises:
         CadenzaError: no such run there.
     """
-    file = Path(folder) / CONFIG
-    try:
-        record: dict[str, Any] = json.loads(file.read_text())
-        if record["format"] != RUN_FORMAT:
-            raise CadenzaError(f"{folder} is a run of another kind: {record['format']}.")
-    except (OSError, ValueError, KeyError) as error:
-        raise CadenzaError(
-            f"{folder} is no imitation run: {error}.", "`cadenza imitate bc DEMOS --run RUN` makes one."
-        ) from error
-    return record
+    return run_record.read_run(
+        folder, RUN_FORMAT, "an imitation run", "`cadenza imitate bc DEMOS --run RUN` makes one."
+    )

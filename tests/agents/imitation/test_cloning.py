@@ -217,7 +217,7 @@ def test_a_run_is_not_overwritten_and_not_resumed_with_other_settings(
         trained(demos(), SMALL, tmp_path / "run")
     with pytest.raises(CadenzaError, match="other settings: batch_size"):
         trained(demos(), dataclasses.replace(SMALL, batch_size=8), tmp_path / "run", resume=True)
-    with pytest.raises(CadenzaError, match="no imitation run"):
+    with pytest.raises(CadenzaError, match="not an imitation run"):
         read_run(tmp_path)
 
 
