@@ -38,6 +38,7 @@ from numpy.typing import NDArray
 
 from cadenza.envs.humanoid_mirror import humanoid_mirror
 from cadenza.envs.mirror import Mirror
+from cadenza.envs.rendering.rendered import Headless
 
 Step = tuple[NDArray[np.float64], np.float64, bool, bool, dict[str, Any]]
 
@@ -67,7 +68,7 @@ def unit_box(count: int) -> spaces.Box:
     return spaces.Box(-1.0, 1.0, (count,), np.float32)
 
 
-class Humanoid(humanoid_v5.HumanoidEnv):
+class Humanoid(Headless, humanoid_v5.HumanoidEnv):
     """``cadenza/Humanoid-v0``: Humanoid-v5 with the motors' range mapped to [-1, 1].
 
     Args:
@@ -112,7 +113,7 @@ class Humanoid(humanoid_v5.HumanoidEnv):
         return observation, np.float64(reward), bool(terminated), truncated, info
 
 
-class HumanoidPaper(humanoid_v4.HumanoidEnv):
+class HumanoidPaper(Headless, humanoid_v4.HumanoidEnv):
     """``cadenza/HumanoidPaper-v0``: Humanoid-v4, step for step, that takes actions in [-1, 1] unscaled.
 
     Args:

@@ -180,9 +180,10 @@ def _check(what: Bc | Pretraining | Dagger | Evaluate) -> None:
 
 
 def _bc(options: Bc) -> int:
-    from cadenza.agents.imitation.cloning import CHECKPOINT, clone, read_run
+    from cadenza.agents.imitation.cloning import clone, read_run
     from cadenza.agents.imitation.config import FINE_TUNING, CloningConfig, config_from, resolve_config
     from cadenza.agents.imitation.inverse_dynamics import pretrain
+    from cadenza.agents.imitation.optimisation import CHECKPOINT
     from cadenza.agents.imitation.policy import ImitationPolicy
 
     if options.resume is not None:

@@ -17,15 +17,22 @@ from torch import Tensor
 
 from cadenza.agents.imitation.config import FINE_TUNING, CloningConfig
 from cadenza.agents.imitation.distribution import log_prob
-from cadenza.agents.imitation.optimisation import Learner, Progress, Schedule, generator_of, learn, silent
+from cadenza.agents.imitation.optimisation import (
+    CHECKPOINT,
+    Learner,
+    Progress,
+    Schedule,
+    generator_of,
+    learn_in,
+    silent,
+)
 from cadenza.agents.imitation.policy import Batch, ImitationPolicy, Inputs
 from cadenza.agents.imitation.samples import Samples, batch_rows
 from cadenza.agents.imitation.tasks import check_same
 from cadenza.agents.runs import run_record
-from cadenza.agents.runs.metrics import Table
 
 RUN_FORMAT = "cadenza-imitation-run-1"
-CONFIG, METRICS, CHECKPOINT, POLICY = "config.json", "metrics.csv", "checkpoint.safetensors", "policy"
+POLICY = "policy"
 _VALIDATION_BATCH = 512
 _VALIDATION_ROWS = 8_192
 """At most so many held-out steps are looked at in a validation."""
@@ -99,8 +106,6 @@ def clone(
         else:
             advice = f"Choose another with --run, or continue it:  cadenza imitate bc --resume {folder}"
             run_record.begin_run(folder, record, advice)
-    result = CloneResult(policy)
-    table = None if folder is None else Table(folder / METRICS, learner.step)
     policy.train()
 
     def loss_of(step: int) -> Tensor:
@@ -108,23 +113,11 @@ def clone(
         draws = generator_of(config.seed, step) if augments(policy) else None
         return negative_log_likelihood(policy, batch, action, draws)
 
-    def validate(step: int, loss: float) -> str:
-        row = {"step": step, "loss": loss, **validation(policy, held_out)}
-        result.rows.append(row)
-        if table is not None:
-            table.append(row)
-        return f"loss {loss:.2f}, held out {row.get('held_out_loss', float('nan')):.2f}"
-
-    result.interrupted = learn(
-        learner,
-        loss_of,
-        checkpoint=None if folder is None else folder / CHECKPOINT,
-        checkpoint_every=config.checkpoint_every,
-        validate=validate,
-        validate_every=config.validate_every,
-        progress=progress,
-    )
-    result.step = learner.step
+    learned = learn_in(
+        folder, learner, loss_of, lambda: validation(policy, held_out),
+        lambda row: f"loss {row['loss']:.2f}, held out {row.get('held_out_loss', float('nan')):.2f}", config, progress,
+    )  # fmt: skip
+    result = CloneResult(policy, learned.rows, learner.step, learned.interrupted)
     policy.eval()
     if folder is not None and not result.interrupted:
         policy.save(folder / POLICY)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,9 +20,12 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from cadenza.agents.imitation.config import cosine
+from cadenza.agents.runs.metrics import Table
 from cadenza.agents.runs.settings import write_bytes
 from cadenza.envs.errors import CadenzaError
 
+METRICS, CHECKPOINT = "metrics.csv", "checkpoint.safetensors"
+"""Files of :func:`learn_in`."""
 _DECAYED = (nn.Linear, nn.Conv2d)
 _SEED_STRIDE = 1_000_003
 
@@ -189,3 +192,66 @@ def learn(
         if flag.asked and checkpoint is not None:
             learner.save(checkpoint)
     return flag.asked
+
+
+@dataclass
+class Learned:
+    """What :func:`learn_in` gave."""
+
+    rows: list[dict[str, float]]
+    """Per validation: ``step``, ``loss`` (mean since the last), and what was measured."""
+    interrupted: bool
+
+
+class Rhythm(Protocol):
+    """How often a training looks up, in updates."""
+
+    @property
+    def validate_every(self) -> int:
+        """Updates between validations."""
+
+    @property
+    def checkpoint_every(self) -> int:
+        """Updates between checkpoints."""
+
+
+def learn_in(
+    folder: Path | None,
+    learner: Learner,
+    loss_of: Callable[[int], Tensor],
+    measure: Callable[[], dict[str, float]],
+    words: Callable[[dict[str, float]], str],
+    rhythm: Rhythm,
+    progress: Progress = silent,
+) -> Learned:
+    """:func:`learn` with ``metrics.csv`` and ``checkpoint.safetensors`` in a run folder.
+
+    Args:
+        folder: that exists; None: keep nothing.
+        learner: at any step; rows from there on are appended, later ones of before are cut.
+        loss_of: loss of the update of that number.
+        measure: a validation.
+        words: what to show of its row.
+        rhythm: how often.
+        progress: told after each update.
+    """
+    rows: list[dict[str, float]] = []
+    table = None if folder is None else Table(folder / METRICS, learner.step)
+
+    def validate(step: int, loss: float) -> str:
+        row = {"step": step, "loss": loss, **measure()}
+        rows.append(row)
+        if table is not None:
+            table.append(row)
+        return words(row)
+
+    interrupted = learn(
+        learner,
+        loss_of,
+        checkpoint=None if folder is None else folder / CHECKPOINT,
+        checkpoint_every=rhythm.checkpoint_every,
+        validate=validate,
+        validate_every=rhythm.validate_every,
+        progress=progress,
+    )
+    return Learned(rows, interrupted)

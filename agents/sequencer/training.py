@@ -17,10 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cadenza.agents.imitation.optimisation import Learner, Progress, Schedule, learn, silent
+from cadenza.agents.imitation.optimisation import CHECKPOINT, Learner, Progress, Schedule, learn_in, silent
 from cadenza.agents.imitation.policy import ImitationPolicy
 from cadenza.agents.imitation.samples import batch_rows
-from cadenza.agents.runs.metrics import Table
 from cadenza.agents.runs.run_record import begin_run, check_resumed, read_run
 from cadenza.agents.sequencer.config import SelectorConfig
 from cadenza.agents.sequencer.decisions import NO_SIGNALS, Decisions
@@ -28,7 +27,6 @@ from cadenza.agents.sequencer.selector import LearnedSelector, plain_embedding
 from cadenza.envs.errors import CadenzaError
 
 RUN_FORMAT = "cadenza-selector-run-1"
-METRICS, CHECKPOINT = "metrics.csv", "checkpoint.safetensors"
 _HOW = "`cadenza sequence train DECISIONS --run RUN` makes one."
 
 
@@ -87,12 +85,8 @@ def train_selector(
     inputs, labels = selector.inputs_of(training), torch.from_numpy(training.label)
     selector.net.normaliser.fit(inputs[0].numpy())
     learner = Learner(selector.net, Schedule(config.steps, config.learning_rate, config.weight_decay))
-    table = None
-    if folder is not None:
-        if resume:
-            learner.load(folder / CHECKPOINT)
-        table = Table(folder / METRICS, learner.step)
-    result = SelectorResult(selector)
+    if folder is not None and resume:
+        learner.load(folder / CHECKPOINT)
     checked = (
         (inputs, labels) if not len(held_out) else (selector.inputs_of(held_out), torch.from_numpy(held_out.label))
     )
@@ -101,25 +95,18 @@ def train_selector(
         rows = torch.from_numpy(batch_rows(len(training), config.batch_size, step, config.seed))
         return functional.cross_entropy(selector.net(*(part[rows] for part in inputs)), labels[rows])
 
-    def validate(step: int, loss: float) -> str:
-        row = {"step": step, "loss": loss, "accuracy": _score(selector, inputs, labels)[1]}
+    def measure() -> dict[str, float]:
+        row = {"accuracy": _score(selector, inputs, labels)[1]}
         if len(held_out):
             row["held_out_loss"], row["held_out_accuracy"] = _score(selector, *checked)
-        result.rows.append(row)
-        if table is not None:
-            table.append(row)
-        return f"loss {loss:.3f}, right on held-out layouts {row.get('held_out_accuracy', float('nan')):.1%}"
+        return row
 
-    result.interrupted = learn(
-        learner,
-        loss_of,
-        checkpoint=None if folder is None else folder / CHECKPOINT,
-        checkpoint_every=config.checkpoint_every,
-        validate=validate,
-        validate_every=config.validate_every,
-        progress=progress,
-    )
-    result.step = learner.step
+    def words(row: dict[str, float]) -> str:
+        right = row.get("held_out_accuracy", float("nan"))
+        return f"loss {row['loss']:.3f}, right on held-out layouts {right:.1%}"
+
+    learned = learn_in(folder, learner, loss_of, measure, words, config, progress)
+    result = SelectorResult(selector, learned.rows, learner.step, learned.interrupted)
     selector.net.eval()
     if folder is not None and not result.interrupted:
         selector.save(folder)

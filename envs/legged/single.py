@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer
 from numpy.typing import NDArray
 
 from cadenza.envs.legged.events import describe
@@ -18,12 +16,13 @@ from cadenza.envs.legged.signals import Signals
 from cadenza.envs.legged.task import LeggedTask, configured
 from cadenza.envs.legged.tasks import task_class
 from cadenza.envs.mirror import Mirror
+from cadenza.envs.rendering.rendered import RenderedEnv
 from cadenza.robots import load_humanoid
 
 FIRST = np.zeros(1, dtype=np.intp)
 
 
-class LeggedEnv(gym.Env):
+class LeggedEnv(RenderedEnv):
     """One robot at one task; made with ``make_env("cadenza/OP3Walk-v0", ...)``.
 
     ``info["reward_terms"]`` has the weighted terms of every step, and ``floor``, what the cut of a negative sum at 0
@@ -56,7 +55,7 @@ class LeggedEnv(gym.Env):
         camera_name: str = "follow",
         **settings: Any,
     ):
-        self.render_mode, self.width, self.height, self.camera_name = render_mode, width, height, camera_name
+        self.draw_with(render_mode, width, height, camera_name)
         kind, description = task_class(task), load_humanoid(robot)
         self.task: LeggedTask = kind(description, configured(kind, description, settings), 1, SinglePhysics)
         physics = self.task.physics
@@ -66,7 +65,6 @@ class LeggedEnv(gym.Env):
         self.observation_space = spaces.Box(-np.inf, np.inf, (self.task.layout.size,), np.float64)
         self.action_space = spaces.Box(-1.0, 1.0, (len(self.task.home),), np.float32)
         self.actor_observation_size = self.task.layout.actor_size
-        self._renderer: MujocoRenderer | None = None
         self._seeded = False
 
     @property
@@ -135,22 +133,6 @@ class LeggedEnv(gym.Env):
             **{name: float(values[0]) for name, values in self.task.measures().items()},
         }
         return observations[0], float(rewards[0]), bool(terminated[0]), False, info
-
-    def render(self) -> NDArray[np.uint8] | None:
-        """A picture (height, width, 3) in mode ``rgb_array``."""
-        if self.render_mode is None:
-            return None
-        if self._renderer is None:
-            self._renderer = MujocoRenderer(
-                self.model, self.data, None, self.width, self.height, camera_name=self.camera_name
-            )
-        return self._renderer.render(self.render_mode)
-
-    def close(self) -> None:
-        """Free the renderer."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
 
     def get_extra_state(self) -> dict[str, Any]:
         """What :mod:`cadenza.envs.state` stores beside mjData."""

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
-from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer
 from numpy.typing import ArrayLike, NDArray
 
 from cadenza.envs.errors import CadenzaError
-from cadenza.envs.rendering.gl import ensure_gl_backend
+from cadenza.envs.rendering.rendered import RenderedEnv
 from cadenza.envs.tabletop.goals import GoalTask
 from cadenza.envs.tabletop.physics import SinglePhysics
 from cadenza.envs.tabletop.play import Play
@@ -24,7 +22,7 @@ FIRST = np.zeros(1, dtype=np.intp)
 OF_PLAY = ("reward_groups", "reward_weights", "object_entries")
 
 
-class TableEnv(gym.Env):
+class TableEnv(RenderedEnv):
     """One arm at one task; made with ``make_env("cadenza/PandaReach-v0", ...)``.
 
     ``reset(options={"object": (x, y, yaw), "goal": (x, y, z)})`` says where things start (docs/tabletop.md).
@@ -55,12 +53,11 @@ class TableEnv(gym.Env):
         camera_name: str = "scene",
         **settings: Any,
     ):
-        self.render_mode, self.width, self.height, self.camera_name = render_mode, width, height, camera_name
+        self.draw_with(render_mode, width, height, camera_name)
         self.task: TableTask = task_class(task)(load_arm(arm), configured(settings), 1, SinglePhysics)
         self.model, self.data = self.task.model, self.task.physics.data(0)
         self.metadata = {**self.metadata, "render_fps": round(1 / self.task.dt)}
         self.observation_space, self.action_space = self.task.observation_space, self.task.action_space
-        self._renderer: MujocoRenderer | None = None
         self._seeded = False
         if isinstance(self.task, Play):
             self.reward_groups, self.reward_weights = self.task.reward_groups, self.task.reward_weights
@@ -94,23 +91,10 @@ class TableEnv(gym.Env):
         }
         return self._observed(self.task.observation(signals)), float(rewards[0]), bool(terminated[0]), False, info
 
-    def render(self) -> NDArray[np.uint8] | None:
-        """A picture (height, width, 3) in mode ``rgb_array``."""
-        if self.render_mode is None:
-            return None
-        if self._renderer is None:
-            ensure_gl_backend()
-            self._renderer = MujocoRenderer(
-                self.model, self.data, None, self.width, self.height, camera_name=self.camera_name
-            )
-        return self._renderer.render(self.render_mode)
-
     def close(self) -> None:
         """Free the renderers."""
         self.task.pictures.close()
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
+        super().close()
 
     def get_state(self) -> dict[str, Any]:
         """All that the next steps depend on, as arrays and plain values; the same form as of a vectorised copy."""
