@@ -2,56 +2,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
+from recorded_robot import G1, OP3, active, at, configured, homed, tick
 from recording_port import DRIVE, RecordingPort
 
-from cadenza.robots import load_humanoid
 from cadenza.robots.hardware.errors import HardwareError, RefusedError
 from cadenza.robots.hardware.lifecycle import TRANSITIONS, Lifecycle, check_transition
 from cadenza.robots.hardware.robot import RobotHardware
 from cadenza.robots.hardware.safety import Limit
-from cadenza.robots.hardware.types import Fault, JointCommand, Mode
-
-OP3, G1 = load_humanoid("op3"), load_humanoid("unitree_g1")
-KP = np.array([row.kp for row in OP3.joints])
-
-
-def tick(hardware: RobotHardware, port: RecordingPort, command: JointCommand | None = None) -> Any:
-    hardware.read()
-    applied = hardware.step(command)
-    port.tick()
-    return applied
-
-
-def configured(**options: Any) -> tuple[RobotHardware, RecordingPort]:
-    port = RecordingPort(OP3, follow=True)
-    hardware = RobotHardware(port, OP3, homing_s=0.5, **options)
-    hardware.connect()
-    hardware.configure()
-    return hardware, port
-
-
-def homed(**options: Any) -> tuple[RobotHardware, RecordingPort]:
-    hardware, port = configured(**options)
-    hardware.start_up()
-    while not hardware.homed:
-        tick(hardware, port)
-    return hardware, port
-
-
-def active(**options: Any) -> tuple[RobotHardware, RecordingPort]:
-    hardware, port = homed(**options)
-    hardware.release()
-    tick(hardware, port, at(hardware))
-    return hardware, port
-
-
-def at(hardware: RobotHardware, offset: float = 0.0) -> JointCommand:
-    return JointCommand.hold(hardware.home + offset, KP)
-
+from cadenza.robots.hardware.types import Fault, Mode
 
 # ---------------------------------------------------------------------- lifecycle
 
