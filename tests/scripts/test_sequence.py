@@ -158,7 +158,7 @@ def test_a_policy_tuned_from_another_keeps_its_normaliser(press_demos: Path, els
         ("sequence train nothing.npz --run r", "holds no decisions"),
         ("imitate bc", "needs demonstrations"),
         ("imitate bc nowhere --run r", "no set of demonstrations"),
-        ("imitate bc --resume nowhere", "no imitation run"),
+        ("imitate bc --resume nowhere", "not an imitation run"),
         ("imitate evaluate nowhere --task latches", "holds no imitation policy"),
     ],
 )
