@@ -114,9 +114,7 @@ def _advice(inputs: Inputs) -> str:
     return f"The demonstrations were made with: --task-set {' '.join(words)}"
 
 
-def put_in(
-    task: SequenceTask, primitive: str, policy: Any, learner_of: Callable[[Any], Primitive]
-) -> None:  # fmt: skip
+def put_in(task: SequenceTask, primitive: str, policy: Any, learner_of: Callable[[Any], Primitive]) -> None:
     """Let the policy do a primitive: by the task's own ``set_PRIMITIVE``, which keeps failures that are put in, if any.
 
     Args:

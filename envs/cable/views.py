@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cadenza.envs.rendering.camera import make_renderer
-from cadenza.envs.rendering.gl import ensure_gl_backend
 
 
 class Views:
@@ -24,7 +23,6 @@ class Views:
     """
 
     def __init__(self, model: Any, size: int) -> None:
-        ensure_gl_backend()
         self._renderer = make_renderer(model, size, size, "fast")
 
     def picture(self, data: Any, camera: str) -> NDArray[np.uint8]:

@@ -65,7 +65,6 @@ class Camera:
         self._camera: str | int | None = None
         self._mujoco = _is_mujoco(env)
         if self._mujoco:
-            ensure_gl_backend()
             self._camera = _checked_camera(env.unwrapped.model, camera)
             self._open()
         elif camera is not None:
@@ -147,7 +146,15 @@ def _checked_camera(model: Any, camera: str | int | None) -> str | int | None:
 
 
 def make_renderer(model: Any, width: int, height: int, quality: Quality) -> Any:
-    """A renderer. The model's settings for pictures are read once, here, so they are lent to it and put back."""
+    """A renderer, on machines without a display too.
+
+    The model's settings for pictures are read once, here, so they are lent to it and put back.
+
+    Raises:
+        CadenzaError: drawing does not start.
+        NoGraphicsLibraryError: no graphics library.
+    """
+    ensure_gl_backend()
     import mujoco
 
     size, look = model.vis.global_, model.vis.quality

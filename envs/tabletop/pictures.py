@@ -10,7 +10,6 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from cadenza.envs.rendering.camera import make_renderer
-from cadenza.envs.rendering.gl import ensure_gl_backend
 from cadenza.envs.tabletop.physics import Physics
 
 
@@ -37,7 +36,6 @@ class Pictures:
     def take(self, ids: NDArray[np.intp]) -> dict[str, NDArray[np.uint8]]:
         """New pictures of these copies, the last ones of the others; copies of shape (n, size, size, 3)."""
         if self._renderer is None:
-            ensure_gl_backend()
             self._renderer = make_renderer(self.physics.model, self.size, self.size, "fast")
         for index in ids.tolist():
             data = self.physics.data(index)
