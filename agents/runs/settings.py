@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 
 from cadenza.agents.symphony.presets import resolve_config
 from cadenza.envs.errors import CadenzaError
+from cadenza.envs.processors import usable_processors
 
 CONFIG = "config.json"
 FORMAT = "cadenza-run-1"
@@ -194,8 +195,7 @@ def machine() -> dict[str, Any]:
                 break
     except OSError:
         pass
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"processor": model, "cores": cores, "system": f"{platform.system()} {platform.machine()}"}
+    return {"processor": model, "cores": usable_processors(), "system": f"{platform.system()} {platform.machine()}"}
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -32,11 +32,10 @@ from gymnasium import spaces
 
 from cadenza.agents.runs.settings import AUTO, RunFolder, RunSettings, machine, write_json
 from cadenza.envs.errors import CadenzaError
+from cadenza.envs.processors import fastest
 
 _log = logging.getLogger(__name__)
 
-GAIN = 0.9
-"""More threads are taken only if an update takes at most this part of the time it takes on fewer."""
 BUDGET_S = 4.0
 """Time for the turns of all candidates together [s]; the turn under way is finished."""
 _TURN_S = 0.08
@@ -150,16 +149,6 @@ def candidates_of(settings: RunSettings, cores: int) -> tuple[list[int], str]:
     if cores == 1:
         return [1], "one core"
     return [1], f"Symphony runs its two branches beside each other, which fills {cores} cores"
-
-
-def fastest(ms: dict[int, float]) -> int:
-    """The number of threads to use: more only where they are faster by a tenth than the best of fewer."""
-    ascending = sorted(ms)
-    best = ascending[0]
-    for threads in ascending[1:]:
-        if ms[threads] <= GAIN * ms[best]:
-            best = threads
-    return best
 
 
 def time_in_turns(

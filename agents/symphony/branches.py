@@ -9,13 +9,13 @@ measured, and measured again, in the middle of a run.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from statistics import median
 from typing import Any, TypeVar
 
 from cadenza.agents.symphony.aside import Aside
+from cadenza.envs.processors import usable_processors
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -36,7 +36,7 @@ class Pair:
     def __init__(self, mode: str = "auto"):
         if mode not in ("auto", "together", "in_turn"):
             raise ValueError(f"Symphony: branches must be auto, together or in_turn, got {mode!r}.")
-        self.mode = mode if available_cores() > 1 or mode != "auto" else "in_turn"
+        self.mode = mode if usable_processors() > 1 or mode != "auto" else "in_turn"
         self.together = self.mode != "in_turn"
         self._aside = Aside("symphony")
         self._times: dict[bool, list[float]] = {False: [], True: []}
@@ -86,8 +86,3 @@ class Pair:
             if phase == 2 * _TRIALS + 1:
                 self.together = median(self._times[True]) < median(self._times[False])
                 self._times = {False: [], True: []}
-
-
-def available_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

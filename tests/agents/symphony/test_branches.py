@@ -38,7 +38,7 @@ def test_an_error_of_either_branch_is_raised_after_both_have_ended(mode: str, wh
 
 @pytest.mark.parametrize("overlap_pays", [True, False])
 def test_auto_keeps_the_faster_mode_and_measures_again(monkeypatch: pytest.MonkeyPatch, overlap_pays: bool) -> None:
-    monkeypatch.setattr(branches, "available_cores", lambda: 2)
+    monkeypatch.setattr(branches, "usable_processors", lambda: 2)
     clock = [0.0]
     monkeypatch.setattr(branches.time, "perf_counter", lambda: clock[0])
     pair = Pair("auto")
@@ -57,7 +57,7 @@ def test_auto_keeps_the_faster_mode_and_measures_again(monkeypatch: pytest.Monke
 
 
 def test_one_core_never_measures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(branches, "available_cores", lambda: 1)
+    monkeypatch.setattr(branches, "usable_processors", lambda: 1)
     assert not Pair("auto").together
     assert Pair("together").together, "what is asked for is done"
 
