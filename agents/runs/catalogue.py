@@ -127,6 +127,7 @@ def build_model(settings: RunSettings, env: Any, **extra: Any) -> BaseAlgorithm:
     policy: Any = "MlpPolicy"
     if hindsight is not None:
         policy, arguments = "MultiInputPolicy", {**hindsight, **arguments}
+        arguments["policy_kwargs"] = {**_goal_features(env.observation_space), **(arguments.get("policy_kwargs") or {})}
     measured = actor_observation_size(env)
     if measured is not None and settings.agent != "symphony":  # which reads it itself
         policy = _asymmetric_policy(settings.agent)
@@ -165,6 +166,12 @@ def _hindsight(settings: RunSettings, env: Any) -> dict[str, Any]:
     limits = [getattr(spec, "max_episode_steps", None) or 1000 for spec in specs]
     # Before the first episode has ended there is nothing to look back on.
     return {"replay_buffer_class": HerReplayBuffer, "learning_starts": (limits[0] + 1) * len(limits)}
+
+
+def _goal_features(space: Any) -> dict[str, Any]:
+    from cadenza.agents.goal_features import GoalFeatures, takes
+
+    return {"features_extractor_class": GoalFeatures} if takes(space) else {}
 
 
 def _asymmetric_policy(agent: str) -> Any:
