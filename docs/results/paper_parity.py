@@ -38,7 +38,7 @@ def main() -> None:
     returns = [float(row["return_mean"]) for row in rows]
     axis.plot(steps, returns, color="#d55e00", linewidth=1.8, label="ed, trained here, seed 0")
     with (Path(__file__).parent / "cpu-walking.csv").open() as file:
-        ours = [row for row in csv.DictReader(file)]
+        ours = list(csv.DictReader(file))
     for seed in (0, 1, 2):
         found = [row for row in ours if row["run"] == f"mirrored, seed {seed}"]
         label = "cpu (ours), three seeds" if seed == 0 else None
