@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cadenza.controllers.gripper import GripperControl
 from cadenza.controllers.hand_actions import HandDelta
+from cadenza.controllers.hand_bounds import HandBounds
 from cadenza.controllers.hand_ik import HandToJoints
 from cadenza.controllers.joint_pd import SPEED_SHARE, JointPD
 from cadenza.controllers.operational_space import OperationalSpace
@@ -119,11 +120,13 @@ class _Base:
 
 
 class _HandBase(_Base):
-    def __init__(self, arm: ArmRobot, physics: Physics, hand: Hand, rate_hz: float):
+    def __init__(self, arm: ArmRobot, physics: Physics, hand: Hand, rate_hz: float, bounds: HandBounds | None):
         super().__init__(arm, physics, hand, rate_hz)
-        self.actions = HandDelta(rate_hz=rate_hz)
+        self.actions, self.bounds = HandDelta(rate_hz=rate_hz), bounds
         self.size = self.actions.size
         self.position, self.quaternion = np.zeros((physics.n, 3)), np.tile((1.0, 0.0, 0.0, 0.0), (physics.n, 1))
+        self.twist = np.zeros((physics.n, 6))
+        """With which the targets move, m/s and rad/s."""
         self.memory |= {"target_position": self.position, "target_quaternion": self.quaternion}
 
     def begin(self, ids: Ids) -> None:
@@ -137,7 +140,12 @@ class _HandBase(_Base):
         if len(self.arm.arm_joints) < 6:
             # It cannot keep every rotation; one that it gave up to move on would hold it back from then on.
             self.quaternion[:] = here[1]
-        self.position[:], self.quaternion[:] = self.actions.moved((self.position, self.quaternion), here, action)
+        position, quaternion = self.actions.moved((self.position, self.quaternion), here, action)
+        self.twist = self.actions.twist(action)
+        if self.bounds is not None:
+            position, quaternion, free = self.bounds.within(position, quaternion)
+            self.twist *= free
+        self.position[:], self.quaternion[:] = position, quaternion
         self._grip(action[:, -1])
         return here
 
@@ -145,8 +153,8 @@ class _HandBase(_Base):
 class HandByJoints(_HandBase):
     """Targets of the hand's pose through inverse kinematics to position actuators, once a control step."""
 
-    def __init__(self, arm: ArmRobot, physics: Physics, hand: Hand, rate_hz: float):
-        super().__init__(arm, physics, hand, rate_hz)
+    def __init__(self, arm: ArmRobot, physics: Physics, hand: Hand, rate_hz: float, bounds: HandBounds | None = None):
+        super().__init__(arm, physics, hand, rate_hz, bounds)
         self.joints = HandToJoints(arm, rate_hz)
 
     def begin(self, ids: Ids) -> None:
@@ -156,7 +164,7 @@ class HandByJoints(_HandBase):
     def command(self, action: Array) -> None:
         here = self._move(action)
         self.physics.ctrl[:, self.index.actuator] = self.joints.targets(
-            self.hand.jacobian(), (self.position, self.quaternion), here, self._angles(), self.actions.twist(action),
+            self.hand.jacobian(), (self.position, self.quaternion), here, self._angles(), self.twist,
             self._weight(),
         )  # fmt: skip
 
@@ -164,21 +172,19 @@ class HandByJoints(_HandBase):
 class HandByTorques(_HandBase):
     """The same targets through operational-space control to torques, every physics step and copy by copy."""
 
-    def __init__(self, arm: ArmRobot, physics: Physics, hand: Hand, rate_hz: float):
-        super().__init__(arm, physics, hand, rate_hz)
+    def __init__(self, arm: ArmRobot, physics: Physics, hand: Hand, rate_hz: float, bounds: HandBounds | None = None):
+        super().__init__(arm, physics, hand, rate_hz, bounds)
         self.control = OperationalSpace(arm, physics.model)
-        self._twist = np.zeros((physics.n, 6))
 
     def command(self, action: Array) -> None:
         self._move(action)
-        self._twist = self.actions.twist(action)
 
     def before_physics(self) -> None:
         for index in range(self.physics.n):
             data = self.physics.data(index)
             if np.isfinite(data.qpos).all() and np.isfinite(data.qvel).all():
                 self.physics.ctrl[index, self.index.actuator] = self.control.torques(
-                    data, self.position[index], self.quaternion[index], self._twist[index]
+                    data, self.position[index], self.quaternion[index], self.twist[index]
                 )
 
 
@@ -212,17 +218,35 @@ class Joints(_Base):
         self._grip(action[:, -1])
 
 
-def make_driver(arm: ArmRobot, physics: Physics, hand: Hand, *, actions: str, control: str, rate_hz: float) -> Driver:
-    """The driver that a configuration asks for."""
+def make_driver(
+    arm: ArmRobot,
+    physics: Physics,
+    hand: Hand,
+    *,
+    actions: str,
+    control: str,
+    rate_hz: float,
+    bounds: HandBounds | None = None,
+) -> Driver:
+    """The driver that a configuration asks for; ``bounds`` are of the hand's target, joints have their own."""
     if actions == "joints":
         return Joints(arm, physics, hand, rate_hz)
     kind = HandByTorques if control == "osc" else HandByJoints
-    return kind(arm, physics, hand, rate_hz)
+    return kind(arm, physics, hand, rate_hz, bounds)
 
 
 def hand_of(physics: Physics, arm: ArmRobot) -> Hand:
     """The hands of all copies of a model."""
     return Hand(physics, arm_index(physics.model, arm))
+
+
+def hand_at(model: mujoco.MjModel, index: ArmIndex, qpos: Array) -> tuple[Array, Array]:
+    """The hand's position (3,), m, and quaternion wxyz (4,) with the arm at ``qpos``."""
+    data, turn = mujoco.MjData(model), np.zeros(4)
+    data.qpos[:] = qpos
+    mujoco.mj_kinematics(model, data)
+    mujoco.mju_mat2Quat(turn, data.site_xmat[index.tcp])
+    return data.site_xpos[index.tcp].copy(), turn
 
 
 def put_home(model: mujoco.MjModel, arm: ArmRobot, index: ArmIndex, fingers: float | None) -> Array:

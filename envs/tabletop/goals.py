@@ -75,6 +75,9 @@ class Reach(GoalTask):
         half = self.place.hand_noise if self.config.goal_noise_m is None else self.config.goal_noise_m
         return np.array([*self.square(random, half), random.uniform(*self.place.height)])
 
+    def extent(self) -> tuple[float, float]:
+        return self.place.hand_noise, self.place.height[1]
+
     def check_goal(self, goal: Sequence[float]) -> Array:
         numbers = numbers_of("goal", goal, (3,), _POINT)
         if not self.place.within_reach(numbers.tolist()):
@@ -87,6 +90,9 @@ class Reach(GoalTask):
 
 class Push(GoalTask):
     """The cube is to come to a place on the table."""
+
+    def extent(self) -> tuple[float, float]:
+        return self.place.goal_noise, self.place.rest
 
     def draw_goal(self, random: np.random.Generator) -> Array:
         return np.array([*self.square(random, self.goal_noise), self.place.rest])
@@ -104,6 +110,9 @@ class Push(GoalTask):
 
 class PickPlace(GoalTask):
     """The cube is to come to a point, which in half of the episodes is in the air."""
+
+    def extent(self) -> tuple[float, float]:
+        return self.place.goal_noise, self.place.carry
 
     def draw_goal(self, random: np.random.Generator) -> Array:
         x, y = self.square(random, self.goal_noise)

@@ -36,6 +36,8 @@ class TableConfig:
     start_yaw_rad: float = 0.785
     goal_noise_m: float | None = None
     """Half width of the square in which goals lie; None: the task's own."""
+    bounds: bool | None = None
+    """Keep the hand's target over the table and its rotation near home's; None: in tasks with a goal."""
     weights: Mapping[str, float] = field(default_factory=lambda: {"reach": 0.5, "safety": 0.5})
     """Of Play's reward groups in its scalar reward; together 1."""
     force_limit_n: float = 10.0

@@ -15,9 +15,10 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from cadenza.controllers.hand_bounds import HandBounds
 from cadenza.controllers.poses import length, multiply
 from cadenza.envs.errors import CadenzaError
-from cadenza.envs.tabletop.driving import hand_of, make_driver, put_home
+from cadenza.envs.tabletop.driving import hand_at, hand_of, make_driver, put_home
 from cadenza.envs.tabletop.observations import Layout, state_terms
 from cadenza.envs.tabletop.physics import Physics
 from cadenza.envs.tabletop.pictures import Pictures
@@ -62,10 +63,12 @@ class TableTask:
 
         self.hand = hand_of(self.physics, arm)
         self.index = self.hand.index
-        self.driver = make_driver(
-            arm, self.physics, self.hand, actions=config.actions, control=config.control, rate_hz=config.control_hz
-        )
         self.home_qpos = put_home(self.model, arm, self.index, self.place.fingers)
+        bounds = self._hand_bounds() if (self.has_goal if config.bounds is None else config.bounds) else None
+        self.driver = make_driver(
+            arm, self.physics, self.hand, actions=config.actions, control=config.control, rate_hz=config.control_hz,
+            bounds=bounds,
+        )  # fmt: skip
         joint = self.model.joint("object")
         self._object, self._object_dof = int(joint.qposadr[0]), int(joint.dofadr[0])
         self._sensors = self.physics.read("sensordata")
@@ -87,11 +90,21 @@ class TableTask:
         self.force, self.speed_share = np.zeros(n), np.zeros(n)
         self._all = np.arange(n)
 
+    def _hand_bounds(self) -> HandBounds:
+        place, quaternion = hand_at(self.model, self.index, self.home_qpos)
+        (x, y), (side, top), beside = self.place.center, self.extent(), 2 * self.place.threshold
+        high = np.array([x + side + beside, y + side + beside, max(top + beside, place[2])])
+        return HandBounds(np.array([x - side - beside, y - side - beside, 0.0]), high, quaternion, self.place.hand_turn)
+
     # ------------------------------------------------------------------ what a task says
 
     def draw(self, random: np.random.Generator) -> tuple[Array, float, Array]:
         """Where a cube starts (3,), its yaw, and the goal (3,)."""
         raise NotImplementedError
+
+    def extent(self) -> tuple[float, float]:
+        """Half width of the square, and height, in which the hand has work to do, m."""
+        return self.place.start_noise, self.place.carry
 
     def check_goal(self, goal: Sequence[float]) -> Array:
         """The goal that somebody asked for, (3,).

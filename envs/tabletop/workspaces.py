@@ -41,6 +41,9 @@ class Workspace:
     fingers: float | None = None
     """Value of the fingers' joints at the start, m or rad; None: open."""
 
+    hand_turn: float = 0.8
+    """Largest turn of a bounded hand away from its rotation at home, rad: a cube is gripped at a yaw of pi / 4."""
+
     @property
     def rest(self) -> float:
         """Height of the cube's centre when it lies on the table."""
