@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cadenza.agents.slim.skills import SkillConditioned, SkillPrior
+from cadenza.controllers.poses import length, rotation_difference
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.names import UnknownNameError
 from cadenza.envs.tabletop.play import reach_reward
@@ -291,3 +292,24 @@ def test_pictures_in_the_observation(needs_gl: None, single: MakeSingle, togethe
     assert (both["scene"][0] != both["scene"][1]).any()  # their cubes lie elsewhere
     env.close()
     many.close()
+
+
+@pytest.mark.parametrize(("arm", "highest"), [("Panda", 0.125), ("UR5e", 0.332)])  # 0.025 + 2 * 0.05, and home
+def test_hands_with_a_goal_stay_near_the_work_and_play_is_free(arm: str, highest: float, together: MakeVec) -> None:
+    up_and_over = np.array([[0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0]], np.float32)
+    heights, turns = {}, {}
+    for bounds in (None, False):
+        envs = together(f"{arm}Push", 1, bounds=bounds)
+        envs.seed(0)
+        envs.reset()
+        home = envs.task.hand.pose()[1]
+        for _ in range(40):
+            envs.step(up_and_over)
+        position, quaternion = envs.task.hand.pose()
+        heights[bounds], turns[bounds] = position[0, 2], length(rotation_difference(quaternion, home))[0, 0]
+    assert heights[None] == pytest.approx(highest, abs=0.02)
+    assert heights[False] > highest + 0.03
+    assert turns[None] == pytest.approx(0.8, abs=0.05)
+    assert turns[False] > 1.2
+    assert together(f"{arm}Play", 1).task.driver.bounds is None
+    assert together(f"{arm}Play", 1, bounds=True).task.driver.bounds is not None
