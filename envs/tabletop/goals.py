@@ -40,9 +40,23 @@ class GoalTask(TableTask):
         return 0.0 - missed
 
     def reward(self, signals: Signals) -> tuple[Array, dict[str, Array]]:
+        if not self.goal_apart:
+            return self._shaped(signals)
         # Of the observation's own numbers, so that a replay buffer computes the same.
         reward = self.compute_reward(self.achieved(signals).astype(np.float32), signals.goal.astype(np.float32))
         return reward, {"goal": reward}
+
+    def _shaped(self, signals: Signals) -> tuple[Array, dict[str, Array]]:
+        """A quarter for the hand at the cube, half for the cube near its goal, a quarter at it; in Reach the hand's."""
+        away = distance(self.achieved(signals), signals.goal)
+        hand = distance(signals.hand_position, signals.object_position) if self.has_object else away
+        scale = 0.5 / self.place.threshold  # a distance of twice the threshold is worth 1 - tanh(1)
+        terms = {
+            "hand": 0.25 * (1.0 - np.tanh(scale * hand)),
+            "near": 0.5 * (1.0 - np.tanh(0.5 * scale * away)),
+            "goal": 0.25 * (away <= self.threshold),
+        }
+        return terms["hand"] + terms["near"] + terms["goal"], terms
 
     def infos(self, signals: Signals) -> list[dict[str, Any]]:
         away = distance(self.achieved(signals).astype(np.float32), signals.goal.astype(np.float32)).tolist()

@@ -13,8 +13,9 @@ from cadenza.envs.tabletop.signals import Signals
 from cadenza.robots.arm_description import ArmRobot
 
 Array = NDArray[np.float64]
-Source = Literal["encoder", "kinematics", "tracker"]
-"""Who knows it on a real table: the joints' encoders, forward kinematics of these, or whatever follows the object."""
+Source = Literal["encoder", "kinematics", "tracker", "command"]
+"""Who knows it on a real table: the joints' encoders, forward kinematics of these, whatever follows the object, or who
+asks for something."""
 
 
 @dataclass(frozen=True)
@@ -84,3 +85,11 @@ def state_terms(arm: ArmRobot, *, with_object: bool) -> tuple[Term, ...]:
         Term("hand_twist", 6, "kinematics", lambda s: s.hand_twist, unit="m/s, rad/s"),
     )
     return tuple(term for term in both if with_object or not term.name.startswith("object"))
+
+
+def goal_terms(achieved: Callable[[Signals], Array]) -> tuple[Term, ...]:
+    """The goal, and the way to it from what is achieved, where they are a part of the vector."""
+    return (
+        Term("goal_position", 3, "command", lambda s: s.goal, unit="m"),
+        Term("goal_offset", 3, "command", lambda s: s.goal - achieved(s), unit="m"),
+    )

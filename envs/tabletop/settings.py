@@ -13,7 +13,7 @@ from cadenza.robots.names import unknown_name
 
 ACTIONS = ("hand", "joints")
 CONTROLS = ("ik", "osc")
-REWARDS = ("sparse", "dense")
+REWARDS = ("sparse", "dense", "shaped")
 CAMERAS = ("scene", "top")
 CAMERA_SIZES = (16, 512)
 
@@ -27,8 +27,9 @@ class TableConfig:
     control: Literal["ik", "osc"] = "ik"
     """``ik``: joint targets by inverse kinematics once a control step, for position actuators; ``osc``: torques by
     operational-space control every physics step. Both take the actions ``hand``."""
-    reward: Literal["sparse", "dense"] = "sparse"
-    """Of tasks with a goal. ``sparse``: 0 at the goal, -1 elsewhere; ``dense``: minus the distance, m."""
+    reward: Literal["sparse", "dense", "shaped"] = "sparse"
+    """Of tasks with a goal. ``sparse``: 0 at the goal, -1 elsewhere; ``dense``: minus the distance, m; ``shaped``: for
+    learners without hindsight, 0 to 1, for the hand's way to the cube too, and the observation is one vector."""
     threshold_m: float | None = None
     """Distance from the goal that counts as success; None: the workspace's."""
     start_noise_m: float | None = None

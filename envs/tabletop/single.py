@@ -130,9 +130,14 @@ def reward_of(task: TableTask, achieved: ArrayLike, desired: ArrayLike) -> Any:
     """The reward of goals (..., 3): an array, or a number for a single pair.
 
     Raises:
-        CadenzaError: the task has no goal.
+        CadenzaError: the task has no goal, or a reward of more than that.
     """
     if not isinstance(task, GoalTask):
         raise CadenzaError("Play has no goal to compute a reward of.", "Reach, Push and PickPlace have.")
+    if not task.goal_apart:
+        raise CadenzaError(
+            'A reward that is "shaped" depends on more than goals, so hindsight cannot compute it.',
+            'reward="sparse" and "dense" it can; "shaped" is for learners without.',
+        )
     reward = task.compute_reward(achieved, desired)
     return float(reward) if reward.ndim == 0 else reward

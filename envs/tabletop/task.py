@@ -19,7 +19,7 @@ from cadenza.controllers.hand_bounds import HandBounds
 from cadenza.controllers.poses import length, multiply
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.tabletop.driving import hand_at, hand_of, make_driver, put_home
-from cadenza.envs.tabletop.observations import Layout, state_terms
+from cadenza.envs.tabletop.observations import Layout, goal_terms, state_terms
 from cadenza.envs.tabletop.physics import Physics
 from cadenza.envs.tabletop.pictures import Pictures
 from cadenza.envs.tabletop.scene import build_model
@@ -76,7 +76,11 @@ class TableTask:
         self._table, self._self, self._pinch = map(self._sensor, ("table_force", "self_force", "pinch_force"))
 
         self.pictures = Pictures(self.physics, config.camera, config.camera_size)
-        self.layout = Layout(state_terms(arm, with_object=self.has_object))
+        terms = state_terms(arm, with_object=self.has_object)
+        self.goal_apart = self.has_goal and config.reward != "shaped"
+        """Whether observations are the dictionaries of goal-conditioned environments."""
+        in_vector = self.has_goal and not self.goal_apart
+        self.layout = Layout((*terms, *goal_terms(self.achieved)) if in_vector else terms)
         self.random = [np.random.default_rng(index) for index in range(n)]
         self.steps = np.zeros(n, dtype=np.int64)
         self.action, self.last_action = np.zeros((n, self.driver.size)), np.zeros((n, self.driver.size))
@@ -136,7 +140,7 @@ class TableTask:
     def observation_space(self) -> spaces.Space:
         """Flat, or the dictionary of goal-conditioned environments; pictures are further entries of a dictionary."""
         state = spaces.Box(-np.inf, np.inf, (self.layout.size,), np.float32)
-        if not self.has_goal:
+        if not self.goal_apart:
             return spaces.Dict({"state": state, **self.pictures.spaces}) if self.pictures.cameras else state
         point = spaces.Box(-np.inf, np.inf, (3,), np.float32)
         goals = {"achieved_goal": point, "desired_goal": point}
@@ -156,7 +160,7 @@ class TableTask:
         """
         seen = self.pictures.take(self._all if ids is None else ids) if self.pictures.cameras else {}
         state = self.layout.vector(signals)
-        if not self.has_goal:
+        if not self.goal_apart:
             return {"state": state, **seen}
         goals = {"achieved_goal": self.achieved(signals), "desired_goal": signals.goal}
         return {"observation": state, **{name: goal.astype(np.float32) for name, goal in goals.items()}, **seen}
