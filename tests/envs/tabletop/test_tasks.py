@@ -313,3 +313,33 @@ def test_hands_with_a_goal_stay_near_the_work_and_play_is_free(arm: str, highest
     assert turns[False] > 1.2
     assert together(f"{arm}Play", 1).task.driver.bounds is None
     assert together(f"{arm}Play", 1, bounds=True).task.driver.bounds is not None
+
+
+@pytest.mark.parametrize("task", ["Reach", "Push", "PickPlace"])
+def test_shaped_rewards_are_for_learners_without_hindsight(task: str, single: MakeSingle, together: MakeVec) -> None:
+    env, envs = single(f"Panda{task}", reward="shaped"), together(f"Panda{task}", 1, reward="shaped")
+    envs.seed(5)
+    one, many = env.reset(seed=5)[0], envs.reset()
+    layout = env.task.layout.slices()
+    achieved = one[layout["hand_position" if task == "Reach" else "object_position"]]
+    np.testing.assert_allclose(one[layout["goal_offset"]], one[layout["goal_position"]] - achieved, atol=1e-6)
+    action = np.random.default_rng(0).uniform(-1, 1, (30, 7)).astype(np.float32)
+    for row in action:
+        observation, reward, _, _, info = env.step(row)
+        many, rewards, _, _ = envs.step(row[None])
+        np.testing.assert_array_equal(observation, many[0])
+        assert reward == pytest.approx(rewards[0]) == pytest.approx(sum(info["reward_terms"].values()))
+        assert 0.0 < reward < 1.0
+    with pytest.raises(CadenzaError, match="more than goals"):
+        env.compute_reward(np.zeros(3), np.zeros(3), {})  # type: ignore[attr-defined]
+
+
+def test_the_shaped_reward_prefers_the_goal_to_the_way_there(single: MakeSingle) -> None:
+    env = single("PandaPush", reward="shaped")
+    rewards = []
+    for cube in ((0.45, 0.0, 0.0), (0.55, 0.0, 0.0), (0.6, 0.0, 0.0)):
+        env.reset(seed=0, options={"object": cube, "goal": (0.6, 0.0)})
+        rewards.append(env.step(np.zeros(7, np.float32))[4]["reward_terms"])
+    assert (rewards[0]["goal"], rewards[2]["goal"]) == (0.0, 0.25)
+    assert rewards[0]["near"] < rewards[1]["near"] < rewards[2]["near"]
+    assert rewards[0]["hand"] > rewards[2]["hand"]  # the hand starts at x = 0.46 m
