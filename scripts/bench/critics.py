@@ -58,14 +58,25 @@ def measure_critics(options: Critics) -> Record:
         options.skills, options.episodes, options.preset, settings_from(options.set),
     )  # fmt: skip
 
+    rows: list[dict[str, Any]] = []
+
     def told(row: dict[str, Any]) -> None:
+        rows.append(row)
         out.print(f"{row['critics']:14} seed {row['seed']}  {_figures(row)}  ({row['elapsed_s']:.0f} s)")
 
     out.print(f"[bold]critics[/] {options.env}, {options.steps:,} steps; mean reward per noise-free step")
-    rows = compare(plan, told)
+    try:
+        compare(plan, told)
+    except KeyboardInterrupt:
+        if not rows:
+            raise
+        asked = len(options.ways) * len(options.seeds)
+        out.print(f"interrupted after {len(rows)} of {asked} trainings; what follows is of them")
     means: dict[str, dict[str, float]] = {}
     for way in options.ways:
         own = [row for row in rows if row["critics"] == way]
+        if not own:
+            continue
         names = [*own[0]["weights"], "episode_steps"]
         means[way] = {name: sum(row[name] for row in own) / len(own) for name in names}
         out.print(

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -136,3 +137,22 @@ def test_alone_it_measures_everything(tmp_path: Path, capsys: pytest.CaptureFixt
     assert run(["bench"]) == 0
     shown = capsys.readouterr().out
     assert all(word in shown for word in ("update", "steps/s", "ms per batch"))
+
+
+def test_critics_keeps_what_was_trained_before_an_interruption(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = {"weights": {"reach": 1.0}, "reach": 0.25, "episode_steps": 100.0, "elapsed_s": 1.0}
+    row = {"critics": "per_group", "seed": 0, **figures}
+
+    def cut(plan: object, report: Callable[[dict[str, object]], None]) -> None:
+        report(row)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cadenza.agents.symphony.comparison.compare", cut)
+    path = tmp_path / "critics.json"
+    assert run(["bench", "critics", "--seeds", "0", "1", "--json", str(path)]) == 0
+    record = json.loads(path.read_text())
+    assert record["rows"] == [row]
+    assert record["means"] == {"per_group": {"reach": 0.25, "episode_steps": 100.0}}
+    assert "interrupted after 1 of 4 trainings" in capsys.readouterr().out
