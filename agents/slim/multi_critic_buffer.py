@@ -175,6 +175,11 @@ class MultiCriticRolloutBuffer(RolloutBuffer):
         heard = weights * ~self.silent()
         self.advantages = normalized_columns(self.advantages) * heard.astype(np.float32)
 
+    def scale_advantages(self, weights: NDArray[np.float64], scale: AdvantageScale) -> None:
+        """The same with the deviation of all rollouts so far."""
+        silent = self.silent()
+        self.advantages = scale.scaled(self.advantages, silent) * (weights * ~silent).astype(np.float32)
+
     def _get_samples(self, batch_inds: NDArray[Any], env: Any = None) -> MultiCriticSamples:  # type: ignore[override]
         data = (
             self.observations[batch_inds],
@@ -210,3 +215,29 @@ class RewardScaler(torch.nn.Module):
         self.count.copy_(total)
         std = (self.squares / total).sqrt()
         return (batch / torch.where(std < FLAT, 1.0, std)).cpu().numpy().astype(np.float32)
+
+
+class AdvantageScale(torch.nn.Module):
+    """Running deviation of each group's advantages, (K,): the root of the mean variance of all rollouts so far.
+
+    What a rollout alone says of it may be little: diversity of a cube that nobody touched has a deviation, of noise.
+    """
+
+    squares: Tensor
+    rollouts: Tensor
+
+    def __init__(self, groups: int):
+        super().__init__()
+        self.register_buffer("squares", torch.zeros(groups, dtype=torch.float64))
+        self.register_buffer("rollouts", torch.zeros(groups, dtype=torch.float64))
+
+    def scaled(self, advantages: NDArray[np.float32], silent: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Advantages (T, N, K) without their mean, by the deviations; ``silent`` ones do not count."""
+        columns = torch.from_numpy(advantages.reshape(-1, advantages.shape[-1]).astype(np.float64))
+        columns = (columns - columns.mean(0)).to(self.squares.device)
+        heard = torch.from_numpy(~silent).to(self.squares.device)
+        self.squares += torch.where(heard, columns.square().mean(0), 0.0)
+        self.rollouts += heard
+        deviation = (self.squares / self.rollouts.clamp_min(1.0)).sqrt()
+        found = columns / torch.where(deviation < FLAT, 1.0, deviation) * (deviation >= FLAT)
+        return found.reshape(advantages.shape).cpu().numpy().astype(np.float32)

@@ -23,7 +23,12 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
 from cadenza.agents.asymmetric import ATTRIBUTE, actor_observation_size
-from cadenza.agents.slim.multi_critic_buffer import MultiCriticRolloutBuffer, MultiCriticSamples, RewardScaler
+from cadenza.agents.slim.multi_critic_buffer import (
+    AdvantageScale,
+    MultiCriticRolloutBuffer,
+    MultiCriticSamples,
+    RewardScaler,
+)
 from cadenza.agents.slim.multi_critic_policy import MultiCriticPolicy, NormalizingExtractor
 from cadenza.agents.slim.surrogates import (
     CLIP_MODES,
@@ -55,8 +60,9 @@ class MultiCriticPPO(PPO):
         policy: ``"MlpPolicy"``.
         env: a Gymnasium environment or id, or a VecEnv.
         gamma: discount, or one for each group by name; a group that is not named has 0.99.
-        normalize_advantage: ``rollout`` (each group over the whole rollout), ``minibatch`` (as Stable-Baselines3's
-            ``True``) or ``none`` (its ``False``). None: ``minibatch`` with one group, ``rollout`` with more.
+        normalize_advantage: ``rollout`` (each group over the whole rollout), ``running`` (each by the deviation of all
+            rollouts so far), ``minibatch`` (as Stable-Baselines3's ``True``) or ``none`` (its ``False``). None:
+            ``minibatch`` with one group, ``rollout`` with more.
         reward_weights: group -> weight, all together 1; a group that is left out is not learned from. None: the
             environment's own.
         critics: ``per_group``; or, for comparison, one critic on the weighted sum of the rewards as they are
@@ -94,7 +100,7 @@ class MultiCriticPPO(PPO):
         gae_lambda: float = 0.95,
         clip_range: float | Schedule = 0.2,
         clip_range_vf: float | Schedule | None = None,
-        normalize_advantage: Literal["minibatch", "rollout", "none"] | bool | None = None,
+        normalize_advantage: Literal["minibatch", "rollout", "running", "none"] | bool | None = None,
         ent_coef: float = 0.0,
         vf_coef: float = 0.5,
         max_grad_norm: float = 0.5,
@@ -197,6 +203,8 @@ class MultiCriticPPO(PPO):
         super()._setup_model()
         if self.critics == "summed_scaled":
             self.reward_scaler = RewardScaler(len(self.groups)).to(self.device)
+        if self.normalize_advantage == "running":
+            self.advantage_scale = AdvantageScale(len(self.critic_names)).to(self.device)
         if self.desired_kl is not None and self.adaptive_rate is None:
             self.adaptive_rate = float(self.lr_schedule(1.0))
 
@@ -324,6 +332,8 @@ class MultiCriticPPO(PPO):
         self._log_advantages(buffer)
         if self.normalize_advantage == "rollout":
             buffer.normalize_advantages(weights)
+        elif self.normalize_advantage == "running":
+            buffer.scale_advantages(weights, self.advantage_scale)
         elif len(weights) > 1:
             weights = weights * ~buffer.silent()
         minibatch_weights = torch.as_tensor(weights, dtype=torch.float32, device=self.device)
@@ -423,7 +433,11 @@ class MultiCriticPPO(PPO):
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         modules, tensors = super()._get_torch_save_params()
-        return ([*modules, "reward_scaler"] if self.critics == "summed_scaled" else modules), tensors
+        scalers = {
+            "reward_scaler": self.critics == "summed_scaled",
+            "advantage_scale": self.normalize_advantage == "running",
+        }
+        return [*modules, *(name for name, there in scalers.items() if there)], tensors
 
     def get_extra_state(self) -> dict[str, Any]:
         """What a checkpoint needs beside weights and counters; plain JSON values."""

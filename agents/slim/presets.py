@@ -37,6 +37,8 @@ class SlimConfig:
     """One critic per group, or one on the weighted sum: of rewards as they are, or divided by running deviations."""
     clip_mode: Literal["summed", "per_critic"] = "summed"
     """Clip the sum of the advantages, or each of them."""
+    normalize_advantage: Literal["rollout", "running"] = "rollout"
+    """Divide each group's advantages by their deviation in the rollout, or in all rollouts so far."""
     normalize_returns: bool = True
     """Critics predict in units of their own returns."""
     normalize_observations: bool = True

@@ -95,7 +95,7 @@ class SLIM(MultiCriticPPO):
             gamma=config.gamma,
             gae_lambda=config.gae_lambda,
             clip_range=config.clip_range,
-            normalize_advantage="rollout",
+            normalize_advantage=config.normalize_advantage,
             ent_coef=config.ent_coef,
             vf_coef=config.vf_coef,
             max_grad_norm=config.max_grad_norm,

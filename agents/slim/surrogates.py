@@ -15,10 +15,10 @@ from cadenza.envs.errors import CadenzaError
 from cadenza.envs.names import unknown_name
 
 ClipMode = Literal["summed", "per_critic"]
-Normalization = Literal["minibatch", "rollout", "none"]
+Normalization = Literal["minibatch", "rollout", "running", "none"]
 
 CLIP_MODES: tuple[str, ...] = ("summed", "per_critic")
-NORMALIZATIONS: tuple[str, ...] = ("minibatch", "rollout", "none")
+NORMALIZATIONS: tuple[str, ...] = ("minibatch", "rollout", "running", "none")
 
 _RATE_FACTOR, _RATE_RANGE = 1.5, (1e-5, 1e-2)
 

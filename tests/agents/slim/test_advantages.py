@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from cadenza.agents.slim.multi_critic_buffer import RewardScaler, normalized_columns, silent_groups, vector_gae
+from cadenza.agents.slim.multi_critic_buffer import (
+    AdvantageScale,
+    RewardScaler,
+    normalized_columns,
+    silent_groups,
+    vector_gae,
+)
 from cadenza.agents.slim.surrogates import (
     adapted_rate,
     approximate_kl,
@@ -90,6 +96,24 @@ def test_a_column_without_spread_is_exactly_zero() -> None:
     normalized = normalized_columns(advantages)
     assert (normalized[..., 1:] == 0).all()
     assert (normalized[..., 0] != 0).all()
+
+
+def test_a_rollout_in_which_little_happens_is_not_made_loud() -> None:
+    draw = np.random.default_rng(4).normal(size=(3, 64, 16, 2))
+    draw[1, ..., 1] *= 0.01  # nobody touched the cube
+    scale, heard = AdvantageScale(2), np.zeros(2, dtype=bool)
+    found = [scale.scaled(one.astype(np.float32), heard) for one in draw]
+    np.testing.assert_allclose(found[0].std((0, 1)), 1.0, atol=1e-5)
+    assert found[1][..., 1].std() == pytest.approx(0.01 * np.sqrt(2), rel=0.05)
+    whole = np.sqrt((draw - draw.mean((1, 2), keepdims=True)).var((1, 2)).mean(0))
+    np.testing.assert_allclose(found[2], (draw[2] - draw[2].mean((0, 1))) / whole, rtol=1e-5, atol=1e-6)
+
+
+def test_silent_rollouts_do_not_count_in_the_running_deviation() -> None:
+    one = np.random.default_rng(5).normal(size=(8, 2, 1)).astype(np.float32)
+    scale = AdvantageScale(1)
+    assert (scale.scaled(np.zeros((8, 2, 1), np.float32), np.array([True])) == 0).all()
+    assert scale.scaled(one, np.array([False])).std() == pytest.approx(1.0, abs=1e-5)
 
 
 @pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9])

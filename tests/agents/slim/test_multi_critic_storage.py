@@ -39,7 +39,11 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 # ------------------------------------------------------------------ storing
 
 
-@pytest.mark.parametrize("settings", [{}, {"critics": "summed_scaled"}], ids=["per_group", "summed_scaled"])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"critics": "summed_scaled"}, {"normalize_advantage": "running"}],
+    ids=["per_group", "summed_scaled", "running"],
+)
 def test_save_load_and_go_on_as_if_nothing_had_been(settings: dict[str, Any], points: Points, tmp_path: Path) -> None:
     settings = {"normalize_observations": True, "desired_kl": 0.01, **settings}
     model = build(points(), **settings).learn(3 * 64)

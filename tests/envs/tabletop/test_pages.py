@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -69,3 +70,12 @@ def test_settings_exist(page: str) -> None:
     assert named <= set(TableConfig.__dataclass_fields__)
     left = set(TableConfig.__dataclass_fields__) - named
     assert left == {"camera_size", "control_hz", "visuals"}
+
+
+@pytest.mark.parametrize("task", ["reach", "push"])
+def test_goals_held_are_those_measured(task: str, page: str, repository: Path) -> None:
+    found = json.loads((repository / f"docs/results/panda-{task}.json").read_text())
+    line = next(line for line in page.splitlines() if f"(results/panda-{task}.json)" in line)
+    assert f"**{round(found['n'] * found['measures']['success'])} of {found['n']}**" in line
+    assert f"{found['step']:,} steps" in line
+    assert found["command"] in page
