@@ -51,12 +51,13 @@ class GoalTask(TableTask):
         away = distance(self.achieved(signals), signals.goal)
         hand = distance(signals.hand_position, signals.object_position) if self.has_object else away
         scale = 0.5 / self.place.threshold  # a distance of twice the threshold is worth 1 - tanh(1)
-        terms = {
+        terms: dict[str, Array] = {
             "hand": 0.25 * (1.0 - np.tanh(scale * hand)),
             "near": 0.5 * (1.0 - np.tanh(0.5 * scale * away)),
             "goal": 0.25 * (away <= self.threshold),
         }
-        return terms["hand"] + terms["near"] + terms["goal"], terms
+        reward: Array = terms["hand"] + terms["near"] + terms["goal"]
+        return reward, terms
 
     def infos(self, signals: Signals) -> list[dict[str, Any]]:
         away = distance(self.achieved(signals).astype(np.float32), signals.goal.astype(np.float32)).tolist()
