@@ -54,7 +54,7 @@ class GoalTask(TableTask):
         terms: dict[str, Array] = {
             "hand": 0.25 * (1.0 - np.tanh(scale * hand)),
             "near": 0.5 * (1.0 - np.tanh(0.5 * scale * away)),
-            "goal": 0.25 * (away <= self.threshold),
+            "goal": np.where(away <= self.threshold, 0.25, 0.0),
         }
         reward: Array = terms["hand"] + terms["near"] + terms["goal"]
         return reward, terms
