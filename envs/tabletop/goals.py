@@ -91,7 +91,8 @@ class Reach(GoalTask):
         return np.array([*self.square(random, half), random.uniform(*self.place.height)])
 
     def extent(self) -> tuple[float, float]:
-        return self.place.hand_noise, self.place.height[1]
+        wider = 0.0 if self.config.goal_noise_m is None else self.config.goal_noise_m
+        return max(self.place.hand_noise, wider), self.place.height[1]
 
     def check_goal(self, goal: Sequence[float]) -> Array:
         numbers = numbers_of("goal", goal, (3,), _POINT)
@@ -107,7 +108,7 @@ class Push(GoalTask):
     """The cube is to come to a place on the table."""
 
     def extent(self) -> tuple[float, float]:
-        return self.place.goal_noise, self.place.rest
+        return max(self.goal_noise, self.start_noise), self.place.rest
 
     def draw_goal(self, random: np.random.Generator) -> Array:
         return np.array([*self.square(random, self.goal_noise), self.place.rest])
@@ -127,7 +128,7 @@ class PickPlace(GoalTask):
     """The cube is to come to a point, which in half of the episodes is in the air."""
 
     def extent(self) -> tuple[float, float]:
-        return self.place.goal_noise, self.place.carry
+        return max(self.goal_noise, self.start_noise), self.place.carry
 
     def draw_goal(self, random: np.random.Generator) -> Array:
         x, y = self.square(random, self.goal_noise)

@@ -343,3 +343,9 @@ def test_the_shaped_reward_prefers_the_goal_to_the_way_there(single: MakeSingle)
     assert (rewards[0]["goal"], rewards[2]["goal"]) == (0.0, 0.25)
     assert rewards[0]["near"] < rewards[1]["near"] < rewards[2]["near"]
     assert rewards[0]["hand"] > rewards[2]["hand"]  # the hand starts at x = 0.46 m
+
+
+def test_bounds_grow_with_where_cubes_and_goals_may_be(together: MakeVec) -> None:
+    plain, wide = together("PandaPush", 1), together("PandaPush", 1, goal_noise_m=0.2)
+    assert plain.task.driver.bounds.high[1] == pytest.approx(0.25)
+    assert wide.task.driver.bounds.high[1] == pytest.approx(0.3)
