@@ -57,7 +57,10 @@ class SlimConfig:
     desired_kl: float | None = 0.02
     """Size of an update that the learning rate aims at; None: a fixed rate."""
     gamma: float = 0.99
-    """Discount of every group."""
+    """Discount of every group, or of the single critic."""
+    gammas: Mapping[str, float] = field(default_factory=lambda: {SAFETY: 0.8})
+    """Group -> discount, where it is another. What is unsafe shows within a few steps; judged over a hundred, an action
+    is also charged for everything that happens later by chance (docs/slim.md). A single critic cannot have it."""
     gae_lambda: float = 0.95
     """Bias against variance of the advantages."""
     clip_range: float = 0.2

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import gymnasium as gym
@@ -27,10 +28,11 @@ import cadenza.envs  # noqa: F401 - makes our ids known to gymnasium.make
 from cadenza.agents.slim.diversity import DiversityObjective, objective_class
 from cadenza.agents.slim.multi_critic_policy import MultiCriticPolicy
 from cadenza.agents.slim.multi_critic_ppo import MultiCriticPPO
-from cadenza.agents.slim.presets import SlimConfig, resolve_config
+from cadenza.agents.slim.presets import DIVERSITY, REACH, SAFETY, SlimConfig, resolve_config
 from cadenza.agents.slim.skill_env import PlayedSkills
 from cadenza.agents.slim.skills import SkillConditioned, SkillFeatures, SkillPrior, features_of
 from cadenza.envs.errors import CadenzaError
+from cadenza.envs.names import unknown_name
 
 
 class SLIM(MultiCriticPPO):
@@ -92,7 +94,7 @@ class SLIM(MultiCriticPPO):
             n_steps=config.n_steps,
             batch_size=config.batch_size,
             n_epochs=config.n_epochs,
-            gamma=config.gamma,
+            gamma=config.gamma if env is None else discounts(config, weights, _layer(env).reward_groups),
             gae_lambda=config.gae_lambda,
             clip_range=config.clip_range,
             normalize_advantage=config.normalize_advantage,
@@ -263,6 +265,21 @@ def conditioned(env: GymEnv | str, config: SlimConfig, *, verbose: int = 0, seed
     if found.prior != _prior(config):
         raise CadenzaError(f"This agent's skills are {_prior(config)}; the environment's are {found.prior}.")
     return vectorised
+
+
+def discounts(config: SlimConfig, weights: Mapping[str, float], groups: Sequence[str]) -> float | dict[str, float]:
+    """The discount of each group in ``weights``; a single critic has one for all.
+
+    Raises:
+        CadenzaError: a discount of a group that neither ``groups``, the environment's, nor SLIM's own have.
+    """
+    if config.critics != "per_group":
+        return config.gamma
+    known = dict.fromkeys((*groups, REACH, DIVERSITY, SAFETY))
+    for name in config.gammas:
+        if name not in known:
+            raise unknown_name("reward group", name, known)
+    return {name: config.gammas.get(name, config.gamma) for name in weights}
 
 
 def _prior(config: SlimConfig) -> SkillPrior:

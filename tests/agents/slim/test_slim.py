@@ -104,6 +104,18 @@ def test_bad_presets_and_settings_are_refused(preset: str, overrides: Any, error
     assert resolve_config("slim", {}) == SlimConfig()
 
 
+def test_each_group_has_its_discount_and_a_single_critic_the_common_one(points: Points, tmp_path: Path) -> None:
+    model = build(points(**TABLE), gamma=0.95, gammas={"safety": 0.5})
+    assert dict(zip(model.groups, model.gammas, strict=True)) == {"reach": 0.95, "safety": 0.5, "diversity": 0.95}
+    model.save(tmp_path / "agent.zip")
+    assert tuple(SLIM.load(tmp_path / "agent.zip").gammas) == model.gammas
+    assert build(points(**TABLE), preset="single_scaled", gamma=0.95, gammas={"safety": 0.5}).gammas == (0.95,)
+    without = build(points(**TABLE), preset="without_safety")
+    assert dict(zip(without.groups, without.gammas, strict=True)) == {"reach": 0.99, "diversity": 0.99}
+    with pytest.raises(UnknownNameError, match="no reward group named 'safty'"):
+        build(points(**TABLE), gammas={"safty": 0.5})
+
+
 # ------------------------------------------------------------------ acting and rewards
 
 
