@@ -37,6 +37,7 @@ from cadenza.controllers.bundle import (
     BUNDLE_FORMAT,
     MANIFEST_FILE,
     ONNX_FILE,
+    SKILLS_FILE,
     TENSORS_FILE,
     BundleManifest,
     PolicyBundle,
@@ -51,6 +52,7 @@ from cadenza.envs.registration import make_env
 PARITY_TOLERANCE = 1e-5
 PARITY_SAMPLES = 256
 _OPSET = 17
+_FILES = {MANIFEST_FILE, ONNX_FILE, TENSORS_FILE, SKILLS_FILE, CARD_FILE, CARD_PAGE}
 _RECORDED = ("torch", "stable-baselines3", "sb3-contrib", "onnx", "onnxruntime", "safetensors", "numpy")
 _LEARNING_ONLY = ("policy.critic.critics.", "policy.critic.reward_", "policy.critic.za_norm.", "policy.critic_target.")
 """Weights in Symphony's deterministic module that no action depends on."""
@@ -147,6 +149,10 @@ def export_bundle(
         save_file(acting_state_dict(module), temporary / TENSORS_FILE)
         _write_onnx(module, temporary / ONNX_FILE, observations.shape[1], action_space.low.size)
         parity = _parity_error(module, temporary / ONNX_FILE, observations)
+        write_skills: Any = getattr(model, "write_skills", None)
+        skills = None if write_skills is None else write_skills(temporary / SKILLS_FILE)
+        if skills is not None and observation_terms is not None:
+            observation_terms = (*observation_terms, *(f"skill[{i}]" for i in range(skills["skill_size"])))
         manifest = BundleManifest(
             format=BUNDLE_FORMAT,
             cadenza_version=version("cadenza"),
@@ -167,11 +173,12 @@ def export_bundle(
             joint_order=None if joint_order is None else tuple(joint_order),
             control_rate_hz=control_rate_hz,
             parity_max_error=parity,
-            sha256={name: file_sha256(temporary / name) for name in (ONNX_FILE, TENSORS_FILE)},
+            sha256={file.name: file_sha256(file) for file in sorted(temporary.iterdir())},
             created_with=_versions(),
+            skills=skills,
         )
         if deployment is not None:
-            manifest = _deployable(manifest, deployment, temporary, _normaliser(module, observations.shape[1]))
+            manifest = deployable(manifest, deployment, temporary, _normaliser(module, observations.shape[1]))
         (temporary / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
         PolicyBundle.load(temporary)  # what the loader would refuse must not be left behind
         size = sum(file.stat().st_size for file in temporary.iterdir())
@@ -181,45 +188,7 @@ def export_bundle(
     return ExportReport(destination, parity, size)
 
 
-def export_facts(source: str | Path, destination: str | Path, *, overwrite: bool = False) -> Path:
-    """Copy a bundle of a legged task and write what an older one lacks: terms, joints, rate and deployment facts.
-
-    Weights and ONNX stay as they are; what observations to expect comes from a rollout.
-
-    Raises:
-        BundleError: no bundle in ``source``.
-        ExportError: the destination is taken, or the bundle is of no legged task.
-    """
-    bundle, destination = PolicyBundle.load(source), Path(os.path.abspath(destination))
-    check_destination(destination, overwrite)
-    facts = task_facts(bundle.manifest.env_id, bundle.manifest.env_kwargs)
-    if facts["deployment"] is None:
-        raise ExportError(f"{bundle.manifest.env_id} is no task of a robot with motors; there is nothing to add.")
-    temporary = destination.with_name(f".{destination.name}.{os.getpid()}.tmp")
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        for name in (ONNX_FILE, TENSORS_FILE, CARD_FILE, CARD_PAGE):
-            if (bundle.path / name).is_file():
-                shutil.copyfile(bundle.path / name, temporary / name)
-        manifest = replace(
-            bundle.manifest,
-            observation_terms=tuple(facts["observation_terms"][: bundle.manifest.observation_size]),
-            joint_order=tuple(facts["joint_order"]),
-            control_rate_hz=facts["control_rate_hz"],
-        )
-        (temporary / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
-        manifest = _deployable(manifest, facts["deployment"], temporary, None)
-        (temporary / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
-        PolicyBundle.load(temporary)
-        move_into_place(temporary, destination)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return destination
-
-
-def _deployable(
+def deployable(
     manifest: BundleManifest,
     facts: DeploymentFacts,
     folder: Path,
@@ -364,7 +333,7 @@ def check_destination(destination: Path, overwrite: bool) -> None:
         found = {entry.name for entry in destination.iterdir()}
         if not found:
             return
-        if MANIFEST_FILE in found and found <= {MANIFEST_FILE, ONNX_FILE, TENSORS_FILE, CARD_FILE, CARD_PAGE}:
+        if MANIFEST_FILE in found and found <= _FILES:
             if overwrite:
                 return
             raise ExportError(

@@ -1,7 +1,8 @@
 """Policy bundles: a trained policy as a folder of plain data that acts without the training code.
 
 ``policy.onnx`` maps observations (batch, obs) to actions in [-1, 1]; ``policy.safetensors`` holds the same weights by
-their torch names; ``manifest.json`` says what the policy was trained for. ``cadenza.agents.export`` writes bundles.
+their torch names; ``manifest.json`` says what the policy was trained for. Where the policy plays skills,
+``skills.safetensors`` holds the network that tells them apart. ``cadenza.agents.export`` writes bundles.
 Whatever does not match the manifest is refused: a policy fed the wrong numbers moves, only not as it should.
 """
 
@@ -23,7 +24,9 @@ from cadenza.envs.errors import CadenzaError
 BUNDLE_FORMAT = "cadenza-bundle-1"
 ONNX_FILE = "policy.onnx"
 TENSORS_FILE = "policy.safetensors"
+SKILLS_FILE = "skills.safetensors"
 MANIFEST_FILE = "manifest.json"
+_OPTIONAL = ("deployment", "skills")
 _EXPORT_AGAIN = "Export the policy again, or copy the whole bundle folder again."
 
 
@@ -65,12 +68,16 @@ class BundleManifest:
     """Versions of the packages that wrote the bundle."""
     deployment: DeploymentFacts | None = None
     """What running it on motors takes; None where the task has no robot, or the bundle is older than that."""
+    skills: dict[str, Any] | None = None
+    """Settings of the skills that the last entries of the observation choose between; what tells them apart is in
+    ``skills.safetensors`` (:mod:`cadenza.agents.slim.skill_bundle`). None where there are none."""
 
     def to_json(self) -> str:
         """Indented JSON, ending in a newline."""
         data = dataclasses.asdict(self)
-        if self.deployment is None:
-            del data["deployment"]  # as bundles were before there was such a field
+        for name in _OPTIONAL:
+            if data[name] is None:
+                del data[name]  # as bundles were before there was such a field
         return json.dumps(data, indent=2, allow_nan=False) + "\n"
 
     @classmethod
@@ -87,8 +94,8 @@ class BundleManifest:
                 "Install the version of Cadenza that wrote it, or export the policy again with this one.",
             )
         names = {field.name for field in dataclasses.fields(cls)}
-        if names != data.keys() | {"deployment"}:
-            missing, unknown = sorted(names - data.keys() - {"deployment"}), sorted(data.keys() - names)
+        if names != data.keys() | set(_OPTIONAL):
+            missing, unknown = sorted(names - data.keys() - set(_OPTIONAL)), sorted(data.keys() - names)
             raise BundleError(f"{source} lacks the fields {missing} and has unknown fields {unknown}.", _EXPORT_AGAIN)
         try:
             fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
@@ -111,8 +118,9 @@ class BundleManifest:
             raise ValueError("action_low must be finite and below action_high")
         if not np.issubdtype(np.dtype(self.action_dtype), np.floating):
             raise ValueError(f"action_dtype {self.action_dtype} is not a float type")
-        if self.sha256.keys() != {ONNX_FILE, TENSORS_FILE}:
-            raise ValueError(f"sha256 must name {ONNX_FILE} and {TENSORS_FILE}")
+        files = {ONNX_FILE, TENSORS_FILE} | ({SKILLS_FILE} if self.skills is not None else set())
+        if self.sha256.keys() != files:
+            raise ValueError(f"sha256 must name {' and '.join(sorted(files))}")
 
 
 class BoundPolicy:

@@ -81,7 +81,7 @@ def main(arguments: list[str]) -> int:
         kwargs["randomised"] = True
     env = make_env(env_id, **kwargs)
     check_fits(policy, env, env_id)
-    env = staged(policy.model, env)
+    env = staged(policy.skills, env)
     began = time.perf_counter()
     with Progress(console=out, transient=True, disable=not out.is_terminal) as bar:
         task = bar.add_task("playing", total=options.episodes)

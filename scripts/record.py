@@ -132,10 +132,15 @@ def _default_destination(source: Path | None) -> Path:
 
 
 def _has_skills(source: Path) -> bool:
-    """Whether this is a run of an agent with skills, of which a film shows several at once."""
+    """Whether this is a run or a bundle of an agent with skills, of which a film shows several at once."""
     from cadenza.agents.runs.settings import CONFIG, RunFolder
+    from cadenza.controllers.bundle import MANIFEST_FILE, read_manifest
+    from cadenza.controllers.shipped import locate
 
-    return (source / CONFIG).is_file() and RunFolder(source).read_settings().agent == "slim"
+    path, _ = locate(source)
+    if (path / MANIFEST_FILE).is_file():
+        return read_manifest(path).skills is not None
+    return (path / CONFIG).is_file() and RunFolder(path).read_settings().agent == "slim"
 
 
 def _cast(options: Record) -> tuple[Any, Any, str]:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from cadenza.agents.runs.policies import OpenedPolicy
     from cadenza.agents.slim.hierarchy import TaskResult
+    from cadenza.agents.slim.player import SkillPlayer
     from cadenza.agents.slim.skill_metrics import Figure
-    from cadenza.agents.slim.slim import SLIM
 
 Run = Annotated[Path, tyro.conf.Positional]
 
@@ -31,7 +31,7 @@ class Evaluate:
     """Coverage, displacement, consistency, grasps and safety of a run's skills, noise-free, with 95 % intervals."""
 
     run: Run
-    """run folder of `cadenza train slim`"""
+    """run folder of `cadenza train slim`, a bundle of one, or a shipped policy with skills"""
     skills: int = 200
     """random skills, an episode each"""
     repeated: int = 16
@@ -51,9 +51,9 @@ class Map:
     """Draw where each skill takes the object: from start to end, as displacement, and the cells it covers."""
 
     run: Run
-    """run folder"""
+    """run folder or bundle"""
     out: Path | None = None
-    """the picture (default: skills.png in the run)"""
+    """the picture (default: skills.png in the run; of a bundle NAME-skills.png here)"""
     skills: int = 48
     """skills, spread evenly over the prior"""
     repeats: int = 2
@@ -69,9 +69,9 @@ class Record:
     """Film several skills at once, in a grid, all from the same start; each with its z."""
 
     run: Run
-    """run folder"""
+    """run folder or bundle"""
     out: Path | None = None
-    """the .mp4 (default: skills.mp4 in the run)"""
+    """the .mp4 (default: skills.mp4 in the run; of a bundle NAME-skills.mp4 here)"""
     skills: int = 9
     """how many, spread evenly over the prior"""
     columns: int = 3
@@ -97,7 +97,7 @@ class Goals:
     """Reach goals without learning: z = (phi(goal) - phi(object))/|.| every 10 steps, beside random skills."""
 
     run: Run
-    """run folder of an agent with LSD or METRA"""
+    """run folder or bundle of an agent with LSD or METRA"""
     episodes: int = 100
     """how many, a goal each"""
     n_envs: int = 16
@@ -116,7 +116,7 @@ class Hierarchy:
     """
 
     run: Run
-    """run folder"""
+    """run folder or bundle"""
     task: Literal["position", "circle", "lemniscate"] = "position"
     """bring the object to a goal (3 cm), or lead it along a curve"""
     steps: int = 500_000
@@ -132,7 +132,8 @@ class Hierarchy:
     seed: int = 0
     """of everything"""
     out: Path | None = None
-    """the high level as a .zip of Stable-Baselines3 (default: hierarchy-TASK.zip in the run)"""
+    """the high level as a .zip of Stable-Baselines3 (default: hierarchy-TASK.zip in the run; of a
+    bundle NAME-hierarchy-TASK.zip here)"""
     json: Path | None = None
     """write the figures to this file"""
 
@@ -142,7 +143,7 @@ class Plan:
     """Plan sequences of skills to goals in the simulator (cross-entropy method), and carry the best ones out."""
 
     run: Run
-    """run folder"""
+    """run folder or bundle"""
     goals: int = 5
     """how many, each from another start"""
     length: int = 4
@@ -163,7 +164,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Skills:
-    """Look at the skills of a run of `cadenza train slim`, measure them, and use them.
+    """Look at skills that `cadenza train slim` has learned, measure them, and use them.
 
     cadenza skills evaluate runs/play --json skills.json
     cadenza skills map runs/play --out map.png
@@ -172,7 +173,8 @@ class Skills:
     cadenza skills hierarchy runs/play --task circle --steps 500000
     cadenza skills plan runs/play --goals 5
 
-    All of them take the run's last checkpoint. docs/slim.md says what the figures are.
+    RUN is a run folder, of which they take the last checkpoint, a bundle (`cadenza export`), or a shipped policy with
+    skills. docs/slim.md says what the figures are.
     """
 
     what: (
@@ -207,7 +209,7 @@ def main(arguments: list[str]) -> int:
 # ------------------------------------------------------------------ what all need
 
 
-def _open(run: Path, n_envs: int) -> tuple[SLIM, OpenedPolicy, VecEnv]:
+def _open(run: Path, n_envs: int) -> tuple[SkillPlayer, OpenedPolicy, VecEnv]:
     import torch
 
     torch.set_num_threads(1)
@@ -215,6 +217,13 @@ def _open(run: Path, n_envs: int) -> tuple[SLIM, OpenedPolicy, VecEnv]:
 
     model, opened = open_skills(run)
     return model, opened, skill_envs(opened.env_id, n_envs, **opened.env_kwargs)
+
+
+def _beside(source: Path, name: str) -> Path:
+    """In the run; for a bundle here, with its name: what is exported stays as it is."""
+    from cadenza.agents.runs.settings import CONFIG
+
+    return source / name if (source / CONFIG).is_file() else Path(f"{source.name}-{name}")
 
 
 @contextmanager
@@ -280,14 +289,14 @@ def _map(options: Map, command: list[str]) -> None:
         entries = object_entries(env)
     finally:
         env.close()
-    destination = options.out or options.run / "skills.png"
+    destination = options.out or _beside(options.run, "skills.png")
     draw_map(episodes, entries, model.prior, destination, title=f"{opened.label}, {opened.env_id}")
     out.print(f"written: {escape(str(destination))}")
 
 
 def _record(options: Record, command: list[str]) -> int:
     return film_skills(
-        options.run, options.out or options.run / "skills.mp4", skills=options.skills, columns=options.columns,
+        options.run, options.out or _beside(options.run, "skills.mp4"), skills=options.skills, columns=options.columns,
         steps=options.steps, seed=options.seed, width=options.width, height=options.height, camera=options.camera,
         quality=options.quality, gif=options.gif,
     )  # fmt: skip
@@ -314,7 +323,7 @@ def film_skills(
     import torch
 
     torch.set_num_threads(1)
-    from cadenza.agents.runs.policies import act_of
+    from cadenza.agents.runs.policies import act_on
     from cadenza.agents.slim.opening import open_skills
     from cadenza.agents.slim.skill_metrics import spread_skills
     from cadenza.envs.rendering.filming import FilmInterruptedError, Panel, film_side_by_side
@@ -326,7 +335,7 @@ def film_skills(
     for z in chosen:
         played = model.stage(stage(opened.env_id, opened.env_kwargs))
         played.choose(z)
-        panels.append(Panel(f"z = ({', '.join(f'{entry:.2f}' for entry in z)})", played, act_of(model)))
+        panels.append(Panel(f"z = ({', '.join(f'{entry:.2f}' for entry in z)})", played, act_on(opened, played)))
     try:
         with _bar("filming", steps) as told:
             result = film_side_by_side(
@@ -360,7 +369,7 @@ def _task_rows(results: dict[str, TaskResult], task: str) -> None:
         _row("object fell", result.fell)
 
 
-def _tasks(model: SLIM, env: VecEnv, task: str, seed: int, hold: int = 10) -> Any:
+def _tasks(model: SkillPlayer, env: VecEnv, task: str, seed: int, hold: int = 10) -> Any:
     from cadenza.agents.slim.hierarchy import SkillTasks
 
     limit = getattr(env.get_attr("spec", 0)[0], "max_episode_steps", None)
@@ -415,7 +424,7 @@ def _hierarchy(options: Hierarchy, command: list[str]) -> None:
         }
     finally:
         tasks.close()
-    destination = options.out or options.run / f"hierarchy-{options.task}.zip"
+    destination = options.out or _beside(options.run, f"hierarchy-{options.task}.zip")
     high_level.save(destination)
     asked = {"task": options.task, "steps": options.steps, "algorithm": options.algorithm, "hold_steps": options.hold}
     more = {"seed": options.seed, **asked, "trained_s": round(trained_s, 1)}

@@ -27,6 +27,7 @@ from cadenza.envs.errors import CadenzaError
 from cadenza.envs.registration import make_env
 
 if TYPE_CHECKING:
+    from cadenza.agents.slim.player import SkillPlayer
     from cadenza.controllers.bundle import PolicyBundle
 
 Which = Literal["best", "last"]
@@ -50,6 +51,8 @@ class OpenedPolicy:
     """None for a bundle."""
     bundle: PolicyBundle | None = None
     """None for a model."""
+    skills: SkillPlayer | None = None
+    """The skills that the policy plays; None where it has none."""
 
 
 def act_of(model: BaseAlgorithm) -> Callable[[NDArray[Any]], NDArray[Any]]:
@@ -68,9 +71,9 @@ def _as_arrays(observation: Any) -> Any:
     return np.asarray(observation)
 
 
-def staged(model: BaseAlgorithm | None, env: Any) -> Any:
+def staged(player: BaseAlgorithm | SkillPlayer | None, env: Any) -> Any:
     """``env`` as the policy sees it: agents with skills put one into the observation, for others it stays as it is."""
-    stage = getattr(model, "stage", None)
+    stage = getattr(player, "stage", None)
     return env if stage is None else stage(env)
 
 
@@ -97,8 +100,13 @@ def open_policy(path: str | Path, which: Which = "best", device: str = "cpu") ->
         bundle = PolicyBundle.load(path)
         manifest = bundle.manifest
         label = f"{shipped or manifest.agent}, {manifest.num_timesteps:,} steps"
+        skills: SkillPlayer | None = None
+        if manifest.skills is not None:
+            from cadenza.agents.slim.skill_bundle import SkillBundle
+
+            skills = SkillBundle(bundle)
         return OpenedPolicy(
-            bundle.act, manifest.env_id, manifest.env_kwargs, label, manifest.num_timesteps, None, bundle
+            bundle.act, manifest.env_id, manifest.env_kwargs, label, manifest.num_timesteps, None, bundle, skills
         )
     if not (path / CONFIG).is_file():
         raise CadenzaError(
@@ -141,7 +149,8 @@ def _open_run(folder: RunFolder, which: Which, device: str) -> OpenedPolicy:
     model.num_timesteps = step
     name = settings.agent if settings.preset is None else f"{settings.agent} {settings.preset}"
     label = f"{name}, {step:,} steps"
-    return OpenedPolicy(act_of(model), settings.env_id, settings.env_kwargs, label, step, model)
+    skills: Any = model if hasattr(model, "stage") else None
+    return OpenedPolicy(act_of(model), settings.env_id, settings.env_kwargs, label, step, model, skills=skills)
 
 
 def _load_best(model: BaseAlgorithm, weights: Path, device: str) -> int:

@@ -28,7 +28,7 @@ from cadenza.envs.names import unknown_name
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
 
-    from cadenza.agents.slim.slim import SLIM
+    from cadenza.agents.slim.player import SkillPlayer
 
 Array = NDArray[np.float64]
 
@@ -84,7 +84,7 @@ class SkillTasks(VecEnv):
 
     def __init__(
         self,
-        model: SLIM,
+        model: SkillPlayer,
         env: VecEnv,
         task: str = "position",
         *,

@@ -1,4 +1,4 @@
-"""Open a run of skills, and the environments to play them in."""
+"""Open the skills of a run or a bundle, and the environments to play them in."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ from typing import TYPE_CHECKING, Any
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from cadenza.agents.runs.policies import open_policy
-from cadenza.agents.slim.slim import SLIM
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.registration import make_env, make_vec_env
 
 if TYPE_CHECKING:
     from cadenza.agents.runs.policies import OpenedPolicy
+    from cadenza.agents.slim.player import SkillPlayer
 
 
-def open_skills(run: str | Path) -> tuple[SLIM, OpenedPolicy]:
-    """The agent of a run's last checkpoint, and what the run was.
+def open_skills(source: str | Path) -> tuple[SkillPlayer, OpenedPolicy]:
+    """The skills of a run's last checkpoint, a bundle or a shipped policy, and what was opened.
 
     Raises:
-        CadenzaError: no run there, nothing stored yet, or an agent without skills.
+        CadenzaError: none of these, nothing stored yet, or an agent without skills.
     """
-    opened = open_policy(run, "last")
-    if not isinstance(opened.model, SLIM):
+    opened = open_policy(source, "last")
+    if opened.skills is None:
         raise CadenzaError(
-            f"{run} has no skills: it holds {opened.label}.",
-            "Skills are learned by `cadenza train slim ENV`, e.g. cadenza train slim cadenza/PandaPlay-v0.",
+            f"{source} has no skills: it holds {opened.label}.",
+            "Skills are learned by `cadenza train slim ENV`, e.g. cadenza train slim cadenza/PandaPlay-v0; a bundle "
+            "that was exported by an older version has none: export it again.",
         )
-    return opened.model, opened
+    return opened.skills, opened
 
 
 def skill_envs(env_id: str, n: int, **kwargs: Any) -> VecEnv:

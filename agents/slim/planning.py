@@ -20,7 +20,7 @@ from cadenza.envs.errors import CadenzaError
 if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
 
-    from cadenza.agents.slim.slim import SLIM
+    from cadenza.agents.slim.player import SkillPlayer
 
 Array = NDArray[np.float64]
 
@@ -89,7 +89,7 @@ class SkillPlanner:
         CadenzaError: an environment whose state cannot be restored.
     """
 
-    def __init__(self, model: SLIM, env: VecEnv, settings: PlanSettings | None = None, seed: int = 0):
+    def __init__(self, model: SkillPlayer, env: VecEnv, settings: PlanSettings | None = None, seed: int = 0):
         if not (hasattr(env, "get_states") and hasattr(env, "set_states")):
             raise CadenzaError(
                 "Planning goes back to a saved state, which these environments cannot.",

@@ -58,7 +58,7 @@ class SlimConfig:
     """Size of an update that the learning rate aims at; None: a fixed rate."""
     gamma: float = 0.99
     """Discount of every group, or of the single critic."""
-    gammas: Mapping[str, float] = field(default_factory=lambda: {SAFETY: 0.8})
+    gammas: Mapping[str, float] = field(default_factory=lambda: {SAFETY: 0.9})
     """Group -> discount, where it is another. What is unsafe shows within a few steps; judged over a hundred, an action
     is also charged for everything that happens later by chance (docs/slim.md). A single critic cannot have it."""
     gae_lambda: float = 0.95

@@ -14,7 +14,7 @@ from cadenza.agents.slim.skills import DIVERSITY, ObjectPose
 from cadenza.envs.reward_groups import VECTOR_KEY, read_vectors, reward_groups, scalar_reward
 
 if TYPE_CHECKING:
-    from cadenza.agents.slim.slim import SLIM
+    from cadenza.agents.slim.player import SkillPlayer
 
 
 class PlayedSkills(gym.Wrapper):
@@ -29,7 +29,7 @@ class PlayedSkills(gym.Wrapper):
         model: whose skills are played.
     """
 
-    def __init__(self, env: gym.Env, model: SLIM):
+    def __init__(self, env: gym.Env, model: SkillPlayer):
         super().__init__(env)
         self._model, self._prior = model, model.prior
         self._features = model.features_in(env)

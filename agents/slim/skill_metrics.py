@@ -21,7 +21,7 @@ from cadenza.envs.reward_groups import OBJECT_ATTRIBUTE, ObjectEntries, declared
 if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
 
-    from cadenza.agents.slim.slim import SLIM
+    from cadenza.agents.slim.player import SkillPlayer
 
 Array = NDArray[np.float64]
 
@@ -100,7 +100,7 @@ class _Running:
 
 
 def play_skills(
-    model: SLIM,
+    model: SkillPlayer,
     env: VecEnv,
     skills: NDArray[np.float32],
     *,
@@ -310,7 +310,7 @@ FIGURES: dict[str, str] = {
 
 
 def evaluate_skills(
-    model: SLIM,
+    model: SkillPlayer,
     env: VecEnv,
     *,
     skills: int = SKILLS,
@@ -371,7 +371,7 @@ def figures_of(
     return figures
 
 
-def spread_skills(model: SLIM, count: int) -> NDArray[np.float32]:
+def spread_skills(model: SkillPlayer, count: int) -> NDArray[np.float32]:
     """``count`` skills spread over the prior: even angles on the circle, every one-hot in turn, else drawn ones."""
     prior = model.prior
     if prior.kind == "circle":

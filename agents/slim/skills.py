@@ -110,6 +110,22 @@ class SkillPrior:
         return (z - 1.0 / self.size) * (self.size / (self.size - 1)) if self.discrete else z
 
 
+def append_skills(observations: NDArray[Any], z: ArrayLike, prior: SkillPrior, size: int) -> NDArray[np.float32]:
+    """Observations (obs,) or (N, obs) with a skill (or N) behind them: what the policy reads, (..., ``size``).
+
+    Raises:
+        CadenzaError: ``z`` is not a skill of ``prior``, or the observations have another size.
+    """
+    rows, skill = np.asarray(observations, dtype=np.float32), prior.check(z)
+    if rows.ndim not in (1, 2) or rows.shape[-1] != size - prior.size:
+        raise CadenzaError(
+            f"Observations without a skill have {size - prior.size} entries here; {rows.shape} were given."
+        )
+    if skill.ndim > rows.ndim or (skill.ndim == 2 and len(skill) != len(rows)):
+        raise CadenzaError(f"{skill.shape} skills do not fit {rows.shape} observations.")
+    return np.concatenate([rows, np.broadcast_to(skill, (*rows.shape[:-1], prior.size))], -1)
+
+
 class SkillFeatures(Protocol):
     """What of the observation a skill should change: (N, obs) -> (N, size) float32."""
 

@@ -29,8 +29,9 @@ from cadenza.agents.slim.diversity import DiversityObjective, objective_class
 from cadenza.agents.slim.multi_critic_policy import MultiCriticPolicy
 from cadenza.agents.slim.multi_critic_ppo import MultiCriticPPO
 from cadenza.agents.slim.presets import DIVERSITY, REACH, SAFETY, SlimConfig, resolve_config
+from cadenza.agents.slim.skill_bundle import write_skills
 from cadenza.agents.slim.skill_env import PlayedSkills
-from cadenza.agents.slim.skills import SkillConditioned, SkillFeatures, SkillPrior, features_of
+from cadenza.agents.slim.skills import SkillConditioned, SkillFeatures, SkillPrior, append_skills, features_of
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.names import unknown_name
 
@@ -181,17 +182,13 @@ class SLIM(MultiCriticPPO):
         Raises:
             CadenzaError: ``z`` is not a skill of this agent's prior, or the observations have another size.
         """
-        rows, skill = np.asarray(observations, dtype=np.float32), self.prior.check(z)
         whole = self.observation_space.shape
         assert whole is not None
-        if rows.ndim not in (1, 2) or rows.shape[-1] != whole[0] - self.prior.size:
-            raise CadenzaError(
-                f"Observations without a skill have {whole[0] - self.prior.size} entries here; {rows.shape} were given."
-            )
-        if skill.ndim > rows.ndim or (skill.ndim == 2 and len(skill) != len(rows)):
-            raise CadenzaError(f"{skill.shape} skills do not fit {rows.shape} observations.")
-        skills = np.broadcast_to(skill, (*rows.shape[:-1], self.prior.size))
-        return self.predict(np.concatenate([rows, skills], -1), deterministic=deterministic)[0]
+        return self.predict(append_skills(observations, z, self.prior, whole[0]), deterministic=deterministic)[0]
+
+    def write_skills(self, path: pathlib.Path) -> dict[str, Any]:
+        """Write what tells the skills apart to ``path``; what a bundle's manifest says of them."""
+        return write_skills(self.config, self.diversity, path)
 
     # ------------------------------------------------------------------ learning
 

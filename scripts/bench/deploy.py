@@ -170,7 +170,7 @@ def _runner(name: str) -> PolicyRunner:
     bundle = PolicyBundle.load(folder)
     if bundle.manifest.deployment is not None:
         return PolicyRunner(bundle)
-    from cadenza.agents.export import export_facts
+    from cadenza.agents.export_facts import export_facts
 
     with tempfile.TemporaryDirectory() as temporary:
         return PolicyRunner(PolicyBundle.load(export_facts(folder, Path(temporary) / folder.name)))

@@ -253,7 +253,7 @@ def test_other_tasks_have_no_facts() -> None:
 
 def test_facts_can_be_added_to_an_older_bundle(small_bundle: Any, tmp_path: Path, monkeypatch: Any) -> None:
     from cadenza.agents import deployment_facts
-    from cadenza.agents.export import export_facts
+    from cadenza.agents.export_facts import export_facts
 
     monkeypatch.setattr(deployment_facts, "ROLLOUT_STEPS", 60)
     old = tmp_path / "old"
