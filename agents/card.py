@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cadenza.agents.asymmetric import act_in
 from cadenza.agents.export import check_destination, export_bundle, move_into_place, task_facts
 from cadenza.agents.runs.checkpoint import CheckpointStore
 from cadenza.agents.runs.evaluation import duration, evaluate
 from cadenza.agents.runs.motors import MOTOR_ROWS
-from cadenza.agents.runs.policies import EVALUATION, OpenedPolicy, Which, open_policy
+from cadenza.agents.runs.policies import EVALUATION, OpenedPolicy, Which, act_on, open_policy, staged
 from cadenza.agents.runs.robustness import robustness, table
 from cadenza.agents.runs.settings import RunFolder, RunSettings, provenance, write_bytes, write_json
+from cadenza.agents.slim.skill_card import skill_figures, skill_lines
 from cadenza.controllers.bundle import ONNX_FILE, PolicyBundle
 from cadenza.controllers.shipped import CARD_FILE, CARD_FORMAT, CARD_PAGE, MAX_BUNDLE_BYTES
 from cadenza.envs.errors import CadenzaError
@@ -85,6 +85,7 @@ def ship_policy(
     policy = open_policy(run, which)
     if policy.model is None:
         raise CadenzaError(f"{run} is a bundle already.", "A card tells of a training: give the run folder.")
+    which = which if policy.skills is None else "last"
     settings = RunFolder(run).read_settings()
     temporary = destination.with_name(f".{destination.name}.{os.getpid()}.card")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -111,6 +112,8 @@ def ship_policy(
             "training": _training(Path(run), settings, policy, which),
             "evaluation": _evaluation(temporary, destination.name, episodes, seed, progress),
         }
+        if policy.skills is not None:
+            card["skills"] = skill_figures(temporary, destination.name, seed)
         if settings.env_id in legged_ids():
             card["robustness"] = _robustness(temporary, destination.name, episodes, seed)
         write_json(temporary / CARD_FILE, card)
@@ -176,11 +179,11 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 def _evaluation(
     folder: Path, name: str, episodes: int, seed: int, progress: Callable[[int, float], None] | None
 ) -> dict[str, Any]:
-    bundle = PolicyBundle.load(folder)
-    env = make_env(bundle.manifest.env_id, **bundle.manifest.env_kwargs)
+    policy = open_policy(folder)
+    env = staged(policy.skills, make_env(policy.env_id, **policy.env_kwargs))
     began = time.perf_counter()
     try:
-        result = evaluate(act_in(bundle, env), env, episodes=episodes, seed=seed, progress=progress)
+        result = evaluate(act_on(policy, env), env, episodes=episodes, seed=seed, progress=progress)
     finally:
         env.close()
     return {
@@ -256,6 +259,7 @@ def render_card(card: dict[str, Any]) -> str:
         beyond = ", ".join(f"`{name} = {value!r}`" for name, value in training["settings_without_option"].items())
         lines.append(f"- Settings that the command line cannot give: {beyond}.")
     lines += [f"- {card['note']}"] if card["note"] else []
+    lines += skill_lines(card["skills"], name) if "skills" in card else []
     if "robustness" in card:
         lines += ["", "## Robustness", "", "```sh", card["robustness"]["command"], "```", ""]
         lines += table(card["robustness"]["rows"])

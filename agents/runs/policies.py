@@ -134,7 +134,9 @@ def _open_run(folder: RunFolder, which: Which, device: str) -> OpenedPolicy:
     finally:
         env.close()
     best = folder.best / _WEIGHTS
-    if which == "best" and best.is_file():
+    skills: Any = model if hasattr(model, "stage") else None
+    # A return of skills is as phi saw it that day: evaluations of different days have no best.
+    if which == "best" and skills is None and best.is_file():
         step = _load_best(model, best, device)
     else:
         store = CheckpointStore(folder.checkpoints)
@@ -149,7 +151,6 @@ def _open_run(folder: RunFolder, which: Which, device: str) -> OpenedPolicy:
     model.num_timesteps = step
     name = settings.agent if settings.preset is None else f"{settings.agent} {settings.preset}"
     label = f"{name}, {step:,} steps"
-    skills: Any = model if hasattr(model, "stage") else None
     return OpenedPolicy(act_of(model), settings.env_id, settings.env_kwargs, label, step, model, skills=skills)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from stable_baselines3 import SAC
 
-from cadenza.agents.asymmetric import act_in
 from cadenza.agents.card import readme_row, render_card
 from cadenza.agents.export import export_bundle
 from cadenza.controllers.bundle import BundleError, PolicyBundle
@@ -143,6 +142,7 @@ def test_what_ships_is_whole_small_and_shown(repository: Path, monkeypatch: pyte
 def test_what_ships_does_what_its_card_says(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three episodes of each shipped policy; other machines round differently, so that only the level must agree."""
     from cadenza.agents.runs.evaluation import evaluate
+    from cadenza.agents.runs.policies import act_on, open_policy, staged
     from cadenza.envs.registration import make_env
 
     monkeypatch.delenv(POLICIES_VARIABLE, raising=False)
@@ -150,8 +150,9 @@ def test_what_ships_does_what_its_card_says(monkeypatch: pytest.MonkeyPatch) -> 
     if not policies:
         pytest.skip("no policy ships")
     for policy in policies:
-        env = make_env(policy.manifest.env_id, **policy.manifest.env_kwargs)
-        found = evaluate(act_in(PolicyBundle.load(policy.path), env), env, episodes=3, seed=100)
+        opened = open_policy(policy.path)
+        env = staged(opened.skills, make_env(opened.env_id, **opened.env_kwargs))
+        found = evaluate(act_on(opened, env), env, episodes=3, seed=100)
         env.close()
         claimed = policy.evaluation
         assert claimed is not None
