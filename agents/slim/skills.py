@@ -145,7 +145,11 @@ class FullState:
 
 
 class ObjectPose:
-    """Position of the object, the workspace scaled to [-1, 1]; sine and cosine of its yaw, times :data:`YAW_SCALE`."""
+    """Position of the object, the workspace scaled to [-1, 1]; sine and cosine of its yaw, times :data:`YAW_SCALE`.
+
+    Beyond the workspace nothing changes any more. Otherwise skills that are rewarded for distance become pushes far off in
+    the one direction in which the table goes on, and phi folds the other direction into it.
+    """
 
     def __init__(self, entries: ObjectEntries):
         self.entries = entries
@@ -155,7 +159,7 @@ class ObjectPose:
 
     def __call__(self, observations: NDArray[Any]) -> NDArray[np.float32]:
         rows = np.asarray(observations, dtype=np.float32)
-        parts = [(rows[:, self.entries.position] - self._center) * self._scale]
+        parts = [np.clip((rows[:, self.entries.position] - self._center) * self._scale, -1.0, 1.0)]
         if self.entries.quaternion is not None:
             w, x, y, z = rows[:, self.entries.quaternion].T
             yaw = np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
