@@ -111,6 +111,12 @@ def test_the_pose_of_an_object_by_hand() -> None:
     np.testing.assert_allclose(flat(obs), [[1, -0.5], [0, 0]], atol=1e-6)
 
 
+def test_an_object_beyond_the_workspace_is_at_its_border() -> None:
+    features = ObjectPose(ObjectEntries((0, 1), (0.5, 0.0), (0.25, 0.5)))
+    found = features(np.array([[0.75, 0.5], [0.9, 0.8], [0.1, -3.0], [0.625, -0.5]]))
+    np.testing.assert_allclose(found, [[1, 1], [1, 1], [-1, -1], [0.5, -1]], atol=1e-6)
+
+
 def test_features_are_found_or_refused_with_a_way_out(points: Points) -> None:
     env = points(1)
     assert features_of(env, "object").size == features_of(env, "full_state").size == 2
