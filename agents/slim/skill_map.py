@@ -22,6 +22,8 @@ from cadenza.envs.reward_groups import ObjectEntries
 
 _MOVED_M = 0.01
 """Shorter displacements are drawn as a dot [m]."""
+_SHOWN = 2.0
+"""The picture ends at so many half extents of the workspace: one cube that was flung off must not shrink all others."""
 
 
 def skill_colours(skills: NDArray[np.float32], prior: SkillPrior) -> NDArray[np.float64]:
@@ -84,12 +86,14 @@ def _draw_table(axis: Any, episodes: SkillEpisodes, entries: ObjectEntries, colo
             axis.plot(*start[:2], ".", color=colour, markersize=5)
             continue
         arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.3, "shrinkA": 0, "shrinkB": 0}
-        axis.annotate("", end[:2], start[:2], arrowprops=arrow)
+        drawn = axis.annotate("", end[:2], start[:2], arrowprops=arrow, annotation_clip=False)
+        drawn.arrow_patch.set_clip_path(axis.patch)
         if fell:
             axis.plot(*end[:2], "x", color=colour, markersize=7)
     points = np.concatenate([episodes.starts[:, :2], episodes.ends[:, :2], [[x - half_x, y - half_y]]])
     points = np.concatenate([points, [[x + half_x, y + half_y]]])
     margin = 0.03
+    points = np.clip(points, (x - _SHOWN * half_x, y - _SHOWN * half_y), (x + _SHOWN * half_x, y + _SHOWN * half_y))
     axis.set_xlim(points[:, 0].min() - margin, points[:, 0].max() + margin)
     axis.set_ylim(points[:, 1].min() - margin, points[:, 1].max() + margin)
     axis.set_aspect("equal")
@@ -115,11 +119,14 @@ def _draw_plane(axis: Any, episodes: SkillEpisodes, entries: ObjectEntries, colo
             mean = moved[alike, :2].mean(0)
             colour = colours[np.flatnonzero(alike)[0]]
             axis.plot([0, mean[0]], [0, mean[1]], color=colour, linewidth=0.4 + 2 * consistency(moved[alike]), zorder=4)
-    half = 1.08 * max(*entries.half_extent[:2], float(np.abs(moved[:, :2]).max()))
+    largest = np.abs(moved[:, :2]).max(1)
+    half = min(_SHOWN * max(entries.half_extent[:2]), 1.08 * max(*entries.half_extent[:2], float(largest.max())))
+    beyond = int((largest > half).sum())
     axis.set_xlim(-half, half)
     axis.set_ylim(-half, half)
     axis.set_aspect("equal")
-    axis.set_title("displacement; cells reached (grey) of those reachable", fontsize=10)
+    told = "displacement; cells reached (grey) of those reachable"
+    axis.set_title(f"{told}; {beyond} beyond the picture" if beyond else told, fontsize=10)
     axis.set_xlabel("Δx [m]")
     axis.set_ylabel("Δy [m]")
 

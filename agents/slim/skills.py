@@ -147,8 +147,8 @@ class FullState:
 class ObjectPose:
     """Position of the object, the workspace scaled to [-1, 1]; sine and cosine of its yaw, times :data:`YAW_SCALE`.
 
-    Beyond the workspace nothing changes any more. Otherwise skills that are rewarded for distance become pushes far off in
-    the one direction in which the table goes on, and phi folds the other direction into it.
+    Beyond the workspace nothing changes any more. Otherwise skills that are rewarded for distance become pushes far off
+    in the one direction in which the table goes on, and phi folds the other direction into it.
     """
 
     def __init__(self, entries: ObjectEntries):
