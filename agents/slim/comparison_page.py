@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 PANELS = (
     ("coverage", "coverage: displacement cells reached / reachable"),
-    ("violations_per_1000", "steps with a violation, per 1,000"),
+    ("violations_per_1000", "steps with a violation, per 1,000 (logarithmic)"),
 )
 _TABLE = (
     ("coverage", "Coverage [%]", 100.0, 1),
@@ -36,6 +36,7 @@ def plot_groups(groups: list[Group], destination: Path, title: str) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import ScalarFormatter
 
     size = (11, 1.6 + 0.42 * len(groups))
     figure, axes = pyplot.subplots(1, len(PANELS), figsize=size, sharey=True, constrained_layout=True)
@@ -52,6 +53,9 @@ def plot_groups(groups: list[Group], destination: Path, title: str) -> None:
             axis.plot([found.low, found.high], [place, place], color=colour, linewidth=2.2)
             axis.plot([found.value], [place], "D", color=colour, markersize=7)
         axis.set_xlabel(label)
+        if name.startswith("violations"):
+            axis.set_xscale("symlog", linthresh=1.0)  # a hundred times apart, and 0 is possible
+            axis.xaxis.set_major_formatter(ScalarFormatter())
         axis.set_xlim(left=0)
         axis.grid(alpha=0.25, axis="x")
         axis.spines[["top", "right"]].set_visible(False)
