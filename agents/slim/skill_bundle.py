@@ -18,7 +18,7 @@ from cadenza.agents.slim.diversity import DiversityObjective, objective_class
 from cadenza.agents.slim.presets import SlimConfig
 from cadenza.agents.slim.skill_env import PlayedSkills
 from cadenza.agents.slim.skills import SkillFeatures, SkillPrior, append_skills, features_of
-from cadenza.controllers.bundle import SKILLS_FILE, BundleError, PolicyBundle, file_sha256
+from cadenza.controllers.bundle import SKILLS_FILE, BundleError, PolicyBundle
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -42,26 +42,24 @@ class SkillBundle:
     """The skills of a policy bundle (:class:`~cadenza.agents.slim.player.SkillPlayer`).
 
     Args:
-        bundle: of an agent with skills.
+        bundle: of an agent with skills; its loading has compared all files with the manifest.
 
     Raises:
-        BundleError: a bundle without skills, or whose ``skills.safetensors`` is missing, damaged or does not fit.
+        BundleError: a bundle without skills, or whose ``skills.safetensors`` does not fit its settings.
     """
 
     def __init__(self, bundle: PolicyBundle):
         self.bundle, manifest = bundle, bundle.manifest
         if manifest.skills is None:
             raise BundleError(f"{bundle.path} has no skills: it holds a policy of {manifest.agent}.")
-        told, path = dict(manifest.skills), bundle.path / SKILLS_FILE
-        if not path.is_file() or file_sha256(path) != manifest.sha256[SKILLS_FILE]:
-            raise BundleError(f"{path} is not the file that was exported.", "Copy the whole bundle folder again.")
+        told = dict(manifest.skills)
         try:
             size = int(told.pop("feature_size"))
             hidden = tuple(int(one) for one in told.pop("phi_hidden"))
             self.config = SlimConfig(**told, phi_hidden=hidden)
             self.prior = SkillPrior(self.config.skill, self.config.skill_size)
             self.diversity = objective_class(self.config.objective)(size, self.prior, hidden=hidden)
-            self.diversity.load_state_dict(safetensors.torch.load_file(path))
+            self.diversity.load_state_dict(safetensors.torch.load_file(bundle.path / SKILLS_FILE))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise BundleError(f"The skills of {bundle.path} cannot be read: {error}.", "Export them again.") from error
 
