@@ -31,7 +31,7 @@ class SlimConfig:
     """What of the world skills must change: the object's pose alone forces manipulation."""
 
     # Rewards
-    weights: Mapping[str, float] = field(default_factory=lambda: {REACH: 0.2, DIVERSITY: 0.65, SAFETY: 0.15})
+    weights: Mapping[str, float] = field(default_factory=lambda: {REACH: 0.2, DIVERSITY: 0.6, SAFETY: 0.2})
     """Group -> weight, all together 1; groups that are left out are not learned from."""
     critics: Literal["per_group", "summed", "summed_scaled"] = "per_group"
     """One critic per group, or one on the weighted sum: of rewards as they are, or divided by running deviations."""
@@ -107,8 +107,8 @@ PRESETS: dict[str, SlimConfig] = {
     "metra_reach": _single("metra", _NAIVE),
     "single_raw": dataclasses.replace(_SLIM, critics="summed"),
     "single_scaled": dataclasses.replace(_SLIM, critics="summed_scaled"),
-    "without_safety": dataclasses.replace(_SLIM, weights={REACH: 0.24, DIVERSITY: 0.76}),
-    "without_reach": dataclasses.replace(_SLIM, weights={DIVERSITY: 0.81, SAFETY: 0.19}),
+    "without_safety": dataclasses.replace(_SLIM, weights={REACH: 0.25, DIVERSITY: 0.75}),
+    "without_reach": dataclasses.replace(_SLIM, weights={DIVERSITY: 0.75, SAFETY: 0.25}),
 }
 """SLIM and what it is compared with. ``*_reach`` add the reach reward naively, one critic on the plain sum; those named
 ``single_*`` are SLIM's three groups with one critic; ``without_*`` leave a group out, in the ratio of the other two."""
