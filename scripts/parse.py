@@ -11,6 +11,9 @@ from cadenza.envs.errors import CadenzaError
 Arguments = TypeVar("Arguments")
 
 
+_WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
 def parse(kind: type[Arguments], command: str, arguments: list[str]) -> Arguments:
     """Parse with tyro, which prints help or what is wrong (with the nearest option) and exits by itself."""
     import tyro
@@ -21,7 +24,8 @@ def parse(kind: type[Arguments], command: str, arguments: list[str]) -> Argument
 
 
 def settings_from(pairs: tuple[str, ...]) -> dict[str, Any]:
-    """``("batch_size=64", "age_law=uniform")`` -> values; numbers, booleans and None are read as Python writes them.
+    """``("batch_size=64", "age_law=uniform")`` -> values; numbers, booleans and None are read as Python
+    writes them, booleans also as true, yes, on, false, no, off.
 
     Raises:
         CadenzaError: a pair without ``=``.
@@ -34,7 +38,7 @@ def settings_from(pairs: tuple[str, ...]) -> dict[str, Any]:
         try:
             found[name] = ast.literal_eval(text)
         except (ValueError, SyntaxError):
-            found[name] = {"true": True, "false": False}.get(text.lower(), text)
+            found[name] = _WORDS.get(text.lower(), text)
     return found
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from cadenza.agents.setting_types import wrong_type
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.names import unknown_name
 
@@ -129,6 +130,12 @@ SUMMARIES: dict[str, str] = {
 """Preset -> what it is, for people."""
 
 
+_POSITIVE = (
+    "n_steps", "batch_size", "n_epochs", "learning_rate", "phi_learning_rate", "phi_batch_size", "phi_epochs",
+    "skill_size", "clip_range",
+)  # fmt: skip
+
+
 def resolve_config(preset: str, overrides: Mapping[str, Any]) -> SlimConfig:
     """The preset with ``overrides`` applied; lists become tuples, as JSON has no tuples.
 
@@ -144,8 +151,13 @@ def resolve_config(preset: str, overrides: Mapping[str, Any]) -> SlimConfig:
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in overrides.items()
     }
+    if wrong := wrong_type(SlimConfig, values):
+        raise CadenzaError(f"{wrong}.", "`cadenza list presets` shows what can be set.")
     config = dataclasses.replace(PRESETS[preset], **values)
-    for name in ("n_steps", "batch_size", "n_epochs", "learning_rate", "phi_learning_rate", "phi_batch_size"):
+    for name in _POSITIVE:
         if not getattr(config, name) > 0:
             raise CadenzaError(f"{name} must be above 0, not {getattr(config, name)}.")
+    for name, value in {"gamma": config.gamma, "gae_lambda": config.gae_lambda, **config.gammas}.items():
+        if not 0.0 <= value <= 1.0:
+            raise CadenzaError(f"{name} must lie in [0, 1], not {value}.")
     return config

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from cadenza.agents.setting_types import wrong_type
+
 ALPHA = (math.sqrt(5.0) - 1.0) / 2.0
 """1/phi, the inverse golden ratio: Adam's beta1 and the weight of the past in the value trace Q_T."""
 
@@ -134,12 +136,16 @@ class SymphonyConfig:
 
     def __post_init__(self) -> None:
         positive = (
-            "hidden_size critic_nodes batch_size buffer_size learning_starts train_freq noise_std tau normalize_every "
-            "learning_rate_steps"
+            "hidden_size critic_nodes batch_size buffer_size learning_starts train_freq gradient_steps noise_std "
+            "learning_rate tau normalize_every learning_rate_steps normalize_clip"
         )
         for name in positive.split():
             if getattr(self, name) <= 0:
                 raise ValueError(f"Symphony: {name} must be positive, got {getattr(self, name)}.")
+        for name in ("gamma", "tau", "gradient_dropout_p"):
+            value = getattr(self, name)
+            if value is not None and not 0.0 <= value <= 1.0:
+                raise ValueError(f"Symphony: {name} must lie in [0, 1], got {value}.")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(
@@ -307,7 +313,7 @@ def resolve_config(preset: str, overrides: dict[str, Any]) -> SymphonyConfig:
     """The preset with ``overrides`` applied.
 
     Raises:
-        ValueError: unknown preset; the message lists the nearest names.
+        ValueError: unknown preset (the message lists the nearest names), or a value of the wrong type or out of range.
         TypeError: unknown override; the message lists the nearest names.
     """
     from difflib import get_close_matches
@@ -324,4 +330,6 @@ def resolve_config(preset: str, overrides: dict[str, Any]) -> SymphonyConfig:
     if isinstance(overrides.get("gamma"), Mapping):
         overrides = {**overrides, "group_gamma": dict(overrides["gamma"])}
         del overrides["gamma"]
+    if wrong := wrong_type(SymphonyConfig, overrides):
+        raise ValueError(f"Symphony: {wrong}.")
     return dataclasses.replace(PRESETS[preset], **overrides)
