@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,6 +28,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from cadenza.agents.runs.catalogue import build_model, check_settings
 from cadenza.agents.runs.checkpoint import CheckpointStore
 from cadenza.agents.runs.evaluation import Evaluation, evaluate
+from cadenza.agents.runs.lock import alone_in
 from cadenza.agents.runs.metrics import ForgivingWriter, Table, TableWriter
 from cadenza.agents.runs.motors import MotorBook, evaluation_columns
 from cadenza.agents.runs.normalizing import normalized
@@ -124,9 +125,21 @@ def resume(
     """Continue a run from its newest whole checkpoint; ``total_steps`` moves its end, limits are those of ``train``.
 
     Raises:
-        CadenzaError: no run there, or no checkpoint that is whole.
+        CadenzaError: no run there, no checkpoint that is whole, or another program that is training it.
     """
     folder = RunFolder(run)
+    folder.read_record()
+    with alone_in(folder.path):
+        return _resume(folder, watcher or SilentWatcher(), total_steps, time_limit_s, train_limit_s)
+
+
+def _resume(
+    folder: RunFolder,
+    watcher: Watcher,
+    total_steps: int | None,
+    time_limit_s: float | None,
+    train_limit_s: float | None,
+) -> TrainResult:
     record = folder.read_record()
     settings = folder.read_settings()
     manifest = CheckpointStore(folder.checkpoints).latest()
@@ -138,15 +151,13 @@ def resume(
     for name in ("mujoco", "torch", "stable_baselines3", "gymnasium"):
         before, here = record["versions"].get(name), now["versions"].get(name)
         if before != here:
-            (watcher or SilentWatcher()).on_problem(
-                f"This run began with {name} {before}, here is {here}: it goes on, but not bit for bit."
-            )
+            watcher.on_problem(f"This run began with {name} {before}, here is {here}: it goes on, but not bit for bit.")
     try:
         write_json(folder.config, record)
     except OSError as error:
         raise CadenzaError(f"Cannot write {folder.config}: {error.strerror}.", "Make room, then resume.") from error
     threads = ThreadChoice.of_record(record)
-    return _run(settings, folder, manifest, threads, watcher or SilentWatcher(), time_limit_s, train_limit_s)
+    return _run(settings, folder, manifest, threads, watcher, time_limit_s, train_limit_s)
 
 
 def _run(
@@ -162,6 +173,7 @@ def _run(
     plain = _training_envs(settings, dump)
     envs: VecEnv = normalized(plain, settings) if settings.normalize else plain
     evaluation_env = FiniteGuard(make_env(settings.env_id, pictures=False, **settings.env_kwargs))
+    held = ExitStack()
     try:
         if threads is None:
             threads = choose_threads(settings, envs.observation_space, envs.action_space)
@@ -172,6 +184,7 @@ def _run(
             # Only now: a model that cannot be built leaves nothing behind.
             notes = {"events": found[0]} if (found := _events(envs)) else {}
             folder.create(settings, threads=threads.record(), **notes)
+            held.enter_context(alone_in(folder.path))
         store = CheckpointStore(folder.checkpoints)
         extra: dict[str, Any] = {}
         if manifest is not None:
@@ -192,6 +205,7 @@ def _run(
         model.logger.close()
         return TrainResult(folder.path, model.num_timesteps, keeper.elapsed(), keeper.best_return, keeper.interrupted)
     finally:
+        held.close()
         envs.close()
         evaluation_env.close()
 

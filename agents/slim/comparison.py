@@ -20,12 +20,14 @@ import numpy as np
 
 from cadenza.agents.runs.catalogue import check_settings
 from cadenza.agents.runs.checkpoint import CheckpointStore
+from cadenza.agents.runs.lock import alone_in
 from cadenza.agents.runs.settings import RunFolder, RunSettings, provenance, write_bytes, write_json
 from cadenza.agents.runs.training import Watcher, resume, train
 from cadenza.agents.slim.opening import open_skills, skill_envs
 from cadenza.agents.slim.presets import PRESETS
 from cadenza.agents.slim.skill_metrics import FIGURES, Figure, evaluate_skills
 from cadenza.envs.errors import CadenzaError
+from cadenza.envs.registration import make_env
 
 RESULT = "skills.json"
 SEED = 30_000
@@ -80,6 +82,7 @@ class SkillPlan:
             raise CadenzaError(f"--presets names {', '.join(sorted(twice))} twice.")
         for run in self.runs():
             check_settings(run.settings)
+        make_env(self.env_id, pictures=False, **self.env_kwargs).close()
 
     def runs(self) -> list[PlannedRun]:
         """Seed by seed, so that an interrupted comparison has something of everybody."""
@@ -121,13 +124,19 @@ def run_plan(
         after_each: called when a run has finished, e.g. to write the report of what there is.
 
     Raises:
-        CadenzaError: a folder with another run (nothing has been started then).
+        CadenzaError: a folder with another run, or where another program is at work (nothing has been started then).
         KeyboardInterrupt: Ctrl-C; the run at work is stored.
     """
-    runs = plan.runs()
-    for run in runs:
+    for run in plan.runs():
         _check_same(run)
-    for run in runs:
+    with alone_in(plan.out):
+        _run_plan(plan, watcher, tell, after_each)
+
+
+def _run_plan(
+    plan: SkillPlan, watcher: Callable[[PlannedRun], Watcher], tell: Tell, after_each: Callable[[], object]
+) -> None:
+    for run in plan.runs():
         if result_of(run, plan) is not None:
             tell(run, "done before")
             continue

@@ -13,6 +13,7 @@ from cadenza.agents.runs.checkpoint import CheckpointStore
 from cadenza.agents.runs.settings import AUTO, RunFolder, RunSettings
 from cadenza.agents.wallclock.tuned import PEERS
 from cadenza.envs.errors import CadenzaError
+from cadenza.envs.registration import make_env
 
 AGENTS = ("symphony:cpu", "symphony:saya", "sac", "td3", "ppo", "tqc", "crossq")
 CHECKPOINT_EVERY_S = 60.0
@@ -73,6 +74,7 @@ class Plan:
             raise CadenzaError(f"--agents names {', '.join(sorted(twice))} twice.")
         for run in self.runs():
             check_settings(run.settings)
+        make_env(self.env_id, pictures=False).close()
 
     @property
     def budget_s(self) -> float:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from cadenza.agents.runs.lock import alone_in
 from cadenza.agents.wallclock.child import run_child
 from cadenza.agents.wallclock.plan import Plan, PlannedRun, progress_of
 
@@ -24,13 +25,18 @@ def run_plan(plan: Plan, tell: Tell, after_each: Callable[[], object]) -> None:
         after_each: called when a run has finished, e.g. to write the report of what there is.
 
     Raises:
-        CadenzaError: a folder that holds other runs (nothing has been started then), or a run that failed.
+        CadenzaError: a folder that holds other runs or is another program's (nothing has been started then), or a run
+            that failed.
         KeyboardInterrupt: Ctrl-C; the run at work is stored.
     """
-    runs = plan.runs()
-    for run in runs:
+    for run in plan.runs():
         progress_of(run, plan)
-    for run in runs:
+    with alone_in(plan.out):
+        _run_plan(plan, tell, after_each)
+
+
+def _run_plan(plan: Plan, tell: Tell, after_each: Callable[[], object]) -> None:
+    for run in plan.runs():
         done = progress_of(run, plan)
         if done.final is not None:
             tell(run, {"event": "skipped", "step": done.final["step"]})
