@@ -12,7 +12,7 @@ Metric                        Definition, over all steps and actuators
 ============================  ======================================================================================
 ``saturated_share``           share of commands with |command| > 0.95
 ``action_change_mean, _p99``  of |command[t] - command[t-1]|, in half ranges; from -1 to 1 is 2; the 99th percentile
-                              comes from a histogram with bins of 0.01
+                              comes from a histogram with bins of 0.01, in which a change of exactly 0 stays 0
 ``jerk_rms``                  root mean square of the third difference of the command, half ranges per step^3
 ``high_frequency_power_share``share of the command's power (mean removed, Hann window) above 1/4 of the Nyquist
                               frequency; over stretches within an episode of 16 to 512 steps
@@ -73,19 +73,23 @@ def empty_totals(motors: int) -> Totals:
         "load_steps": 0,
         "any_over_limit": 0,
         "change_histogram": np.zeros(CHANGE_BINS, np.int64),
+        "unchanged": 0,
         **{name: np.zeros(motors, np.int64) for name in counts},
         **{name: np.zeros(motors) for name in sums},
     }
 
 
 def merge(a: Totals, b: Totals) -> Totals:
-    """The totals of both; either may be of another robot of the same build."""
-    return {name: np.maximum(a[name], b[name]) if name in _MAXIMA else a[name] + b[name] for name in a}
+    """The totals of both; either may be of another robot of the same build, or of a checkpoint that counted less."""
+    names = dict.fromkeys((*a, *b))
+    return {
+        name: np.maximum(a[name], b[name]) if name in _MAXIMA else a.get(name, 0) + b.get(name, 0) for name in names
+    }
 
 
 def difference(after: Totals, before: Totals) -> Totals:
     """What was added since ``before``; maxima cannot be taken back and stay those of the whole."""
-    return {name: after[name] if name in _MAXIMA else after[name] - before[name] for name in after}
+    return {name: after[name] if name in _MAXIMA else after[name] - before.get(name, 0) for name in after}
 
 
 def measure(
@@ -124,6 +128,7 @@ def measure(
     totals["change_sum"] += changes.sum(axis=0)
     bins = np.minimum((changes * (CHANGE_BINS / 2)).astype(np.int64), CHANGE_BINS - 1)
     totals["change_histogram"] += np.bincount(bins.ravel(), minlength=CHANGE_BINS)
+    totals["unchanged"] = changes.size - int(np.count_nonzero(changes))
 
     jerks = np.diff(commands, n=LOOKBACK, axis=0)[ages >= LOOKBACK]
     totals["jerks"] = len(jerks)
@@ -214,7 +219,7 @@ def summarize(totals: Totals, names: list[str], dt_s: float | None, winding: Win
     whole = {
         "saturated_share": joints["saturated_share"].mean(),
         "action_change_mean": joints["action_change_mean"].mean(),
-        "action_change_p99": _percentile(totals["change_histogram"], 0.99),
+        "action_change_p99": _percentile(totals["change_histogram"], totals.get("unchanged", 0), 0.99),
         "jerk_rms": np.sqrt(np.square(joints["jerk_rms"]).mean()),
         "high_frequency_power_share": (
             share(totals["high_power"].sum(), totals["power"].sum()) if moving.any() else np.float64(still)
@@ -249,15 +254,18 @@ def summarize(totals: Totals, names: list[str], dt_s: float | None, winding: Win
     }
 
 
-def _percentile(histogram: NDArray[np.int64], share: float) -> float:
-    """Where ``share`` of the counts lie below, linear within the bin."""
+def _percentile(histogram: NDArray[np.int64], zeros: int, share: float) -> float:
+    """Where ``share`` of the counts lie below, linear within the bin; ``zeros`` of the first bin's are exactly 0."""
     total = int(histogram.sum())
     if total == 0:
         return float("nan")
+    wanted = share * total
+    if wanted <= zeros:
+        return 0.0
     cumulative = np.cumsum(histogram)
-    index = int(np.searchsorted(cumulative, share * total))
-    below = int(cumulative[index - 1]) if index else 0
-    return (index + (share * total - below) / int(histogram[index])) * (2 / CHANGE_BINS)
+    index = int(np.searchsorted(cumulative, wanted))
+    below = int(cumulative[index - 1]) if index else zeros
+    return (index + (wanted - below) / (int(cumulative[index]) - below)) * (2 / CHANGE_BINS)
 
 
 def _plain(value: Any) -> int | float | None:

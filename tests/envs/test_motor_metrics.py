@@ -63,8 +63,24 @@ def test_percentile() -> None:
     commands = np.concatenate([[0.0], np.cumsum(changes * signs)])
     assert np.abs(commands).max() < 2  # the metric does not clip; only the size of the changes matters here
     assert figures(commands)["action_change_p99"] == pytest.approx(0.51, abs=1e-9)
-    assert figures(np.zeros(50))["action_change_p99"] <= 0.01
     assert figures([1.0, -1.0, 1.0])["action_change_p99"] == pytest.approx(2.0, abs=0.01)
+
+
+def test_percentile_of_commands_that_stay() -> None:
+    """No change is no change, not the middle of the first bin; also beside changes within that bin, and merged."""
+    assert figures(np.zeros(50))["action_change_p99"] == 0.0
+    mostly_still = np.where(np.arange(1001) > 500, 0.004, 0.0)  # one change of 1,000
+    assert figures(mostly_still)["action_change_p99"] == 0.0
+    small = np.concatenate([np.zeros(901), np.cumsum(np.where(np.arange(100) % 2, -1, 1) * 0.004)])  # 100 of 1,000
+    assert figures(small)["action_change_p99"] == pytest.approx(0.009)  # 90 of the 100 within the bin of 0.01
+    still, moving = block(np.zeros(1000))[0], block(small)[0]
+    whole = merge(still, moving)
+    assert whole["unchanged"] == 999 + 900
+    assert difference(whole, still)["unchanged"] == 900
+    before = {name: value for name, value in still.items() if name != "unchanged"}  # of an older checkpoint
+    assert merge(before, moving)["unchanged"] == merge(moving, before)["unchanged"] == 900
+    assert difference(whole, before)["unchanged"] == 1899
+    assert summarize(before, ["joint"], 0.1)["action_change_p99"] == pytest.approx(0.0099)
 
 
 def test_jerk() -> None:
