@@ -22,8 +22,9 @@ from cadenza.agents.runs.catalogue import ON_POLICY, build_model
 from cadenza.agents.runs.checkpoint import UNREADABLE, CheckpointStore
 from cadenza.agents.runs.normalizing import normalized, statistics, take_statistics
 from cadenza.agents.runs.settings import CONFIG, RunFolder, write_bytes, write_json
-from cadenza.controllers.shipped import locate, naming_advice
+from cadenza.controllers.shipped import locate, naming_advice, shipped_names
 from cadenza.envs.errors import CadenzaError
+from cadenza.envs.names import nearest
 from cadenza.envs.registration import make_env
 
 if TYPE_CHECKING:
@@ -109,9 +110,11 @@ def open_policy(path: str | Path, which: Which = "best", device: str = "cpu") ->
             bundle.act, manifest.env_id, manifest.env_kwargs, label, manifest.num_timesteps, None, bundle, skills
         )
     if not (path / CONFIG).is_file():
+        near = nearest(asked, shipped_names())
         raise CadenzaError(
             f"{path} is neither a run nor a policy bundle.",
-            "A run has config.json (`cadenza train` makes one), a bundle manifest.json (`cadenza export`).\n"
+            (f"Did you mean {', '.join(near)}?\n" if near else "")
+            + "A run has config.json (`cadenza train` makes one), a bundle manifest.json (`cadenza export`).\n"
             + naming_advice(asked),
         )
     return _open_run(RunFolder(path), which, device)

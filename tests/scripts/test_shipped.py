@@ -103,7 +103,11 @@ def test_without_a_shipped_policy_the_commands_say_so(capsys: pytest.CaptureFixt
 def test_an_unknown_name_lists_what_ships(capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("evaluate", "record"):
         assert run([command, "leper"]) == 1
-        assert "Shipped policies: leaper" in capsys.readouterr().err
+        told = capsys.readouterr().err
+        assert "Did you mean leaper?" in told
+        assert "Shipped policies: leaper" in told
+        assert run([command, "runs/first"]) == 1
+        assert "Did you mean" not in capsys.readouterr().err
     assert run(["export", "leaper", "--card"]) == 1
     assert "is a bundle already" in capsys.readouterr().err
 
