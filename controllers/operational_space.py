@@ -58,6 +58,8 @@ class OperationalSpaceConfig:
     """Share of a joint's speed limit that it may come to."""
     brake_1_s: float = 100.0
     """Most acceleration of a joint per speed that it may still gain; one that is too fast loses speed as quickly."""
+    slow_1_s: float = 10.0
+    """Rate at which all joints lose speed where their motors are too weak for anything else."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -129,8 +131,7 @@ class OperationalSpace:
         posture = inertia @ (c.null_kp * (self.home - angles) - null_kd * velocities)
         posture -= jacobian.T @ (felt @ (jacobian @ (mobility @ posture)))
         torque = jacobian.T @ (felt @ acceleration) + posture + self._off_limits(angles, velocities, inertia.diagonal())
-        torque = self._below_speed(torque, velocities, inertia, mobility)
-        return np.clip(torque + data.qfrc_bias[at.dof], -self.torque, self.torque)
+        return self._within_torques(mobility @ torque, velocities, inertia, data.qfrc_bias[at.dof])
 
     def _off_limits(self, angles: Array, velocities: Array, inertia: Array) -> Array:
         """Torques that keep joints off their limits of angle, N m, (n,)."""
@@ -140,18 +141,41 @@ class OperationalSpace:
         frequency = c.limit_frequency_rad_s
         return inertia * (frequency**2 * depth - 2.0 * frequency * velocities * (depth != 0.0))
 
-    def _below_speed(self, torque: Array, velocities: Array, inertia: Array, mobility: Array) -> Array:
-        """The torque, N m, (n,), with no joint accelerated so that it would be too fast 1/brake_1_s later.
+    def _bounds(self, velocities: Array) -> tuple[Array, Array]:
+        """Least and most acceleration, rad/s^2, (n,) each, with which no joint is too fast 1/brake_1_s later.
 
         Adding a brake to the torque is not enough: whatever pulls harder than it brakes, wins.
         """
-        most = self.config.speed_share * self.speed
-        wanted = mobility @ torque
-        bounded = np.clip(
-            wanted, -self.config.brake_1_s * (most + velocities), self.config.brake_1_s * (most - velocities)
-        )
-        slowed: Array = torque + inertia @ (bounded - wanted)
-        return slowed
+        most, brake = self.config.speed_share * self.speed, self.config.brake_1_s
+        return -brake * (most + velocities), brake * (most - velocities)
+
+    def _within_torques(self, wanted: Array, velocities: Array, inertia: Array, bias: Array) -> Array:
+        """Torques, N m, (n,), within the motors' limits, that come as near to the acceleration as those allow.
+
+        Cutting the torques one by one would give back to the other joints what they had been braked by: what a
+        saturated joint cannot hold accelerates its neighbours. So the others' torques are computed anew with what the
+        saturated ones do give. Where these then become too fast themselves, all is slowed down together: the torques
+        are those of a point on the way from braking every joint to what is wanted, as far along it as all motors can.
+        """
+        low, high = self._bounds(velocities)
+        wanted = np.clip(wanted, low, high)
+        torque: Array = inertia @ wanted + bias
+        saturated = np.zeros(len(torque), dtype=bool)
+        reached = wanted.copy()
+        while (beyond := (np.abs(torque) > self.torque) & ~saturated).any():
+            saturated |= beyond
+            cut, free = np.clip(torque, -self.torque, self.torque), ~saturated
+            given = cut[saturated] - bias[saturated] - inertia[np.ix_(saturated, free)] @ wanted[free]
+            reached[saturated] = np.linalg.solve(inertia[np.ix_(saturated, saturated)], given)
+            torque = np.where(saturated, cut, inertia @ reached + bias)
+        if ((reached >= low) & (reached <= high))[saturated].all():
+            return torque
+        braking = bias - self.config.slow_1_s * (inertia @ velocities)
+        further = inertia @ wanted + bias - braking
+        room = np.where(further > 0.0, self.torque - braking, self.torque + braking)
+        share = np.divide(room, np.abs(further), out=np.ones_like(room), where=further != 0.0)
+        slowed: Array = braking + min(1.0, max(0.0, float(share.min()))) * further
+        return np.clip(slowed, -self.torque, self.torque)
 
 
 def damped_inertia(jacobian: Array, mobility: Array, threshold: float) -> Array:

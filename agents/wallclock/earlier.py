@@ -76,4 +76,5 @@ def _finished(run: dict[str, Any], rows: list[dict[str, Any]], plan: Plan) -> Fi
         normalize=bool(run["normalize"]),
         overrides=dict(run["overrides"]),
     )
-    return Finished(PlannedRun(agent, seed, settings, Path()), run, mine, run["training_motors"])
+    planned = PlannedRun(agent, seed, settings, Path())
+    return Finished(planned, run, mine, run["training_motors"], run.get("preset_settings"))

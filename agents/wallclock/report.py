@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from cadenza.agents.runs.settings import provenance, write_bytes, write_json
+from cadenza.agents.symphony.presets import PRESETS, SymphonyConfig
 from cadenza.agents.wallclock.child import load_average
 from cadenza.agents.wallclock.earlier import earlier_runs
 from cadenza.agents.wallclock.plan import Plan, is_symphony
 from cadenza.agents.wallclock.plot import plot_curves
 from cadenza.agents.wallclock.results import (
     MAIN,
+    MOTOR_TITLES,
     MOTORS,
     REACHED,
     Column,
@@ -53,20 +55,38 @@ def write_report(plan: Plan, command: str, beside: Path | None = None) -> list[P
         command = f"{before}\n{command}"
     if not runs:
         return []
-    agents = list(dict.fromkeys(run.run.agent for run in runs))
-    groups = {agent: [run for run in runs if run.run.agent == agent] for agent in agents}
-    figures = {agent: figures_of(group) for agent, group in groups.items()}
+    groups = _groups(runs)
     curves = [curve_of(group, 60 * plan.evaluate_every_minutes) for group in groups.values()]
     record = _record(plan, command, runs, missing)
     paths = [plan.out / f"wallclock.{suffix}" for suffix in ("csv", "png", "md", "json")]
     try:
         write_rows(paths[0], runs)
         plot_curves(curves, paths[1], f"{plan.env_id}: {plan.minutes:g} minutes of training on {_machine(record)}")
-        write_bytes(paths[2], _page(plan, record, groups, figures).encode())
+        write_bytes(paths[2], _page(plan, record, groups).encode())
         write_json(paths[3], record)
     except OSError as error:
         raise CadenzaError(f"Cannot write into {plan.out}: {error.strerror}.", "Choose another --out.") from error
     return paths
+
+
+def page_of(folder: Path) -> str:
+    """The page of the report in ``folder``, made anew from its wallclock.json and wallclock.csv alone.
+
+    Raises:
+        CadenzaError: no report there, or a damaged one.
+    """
+    try:
+        record = json.loads((folder / "wallclock.json").read_text())
+        planned = {name: tuple(value) if isinstance(value, list) else value for name, value in record["plan"].items()}
+        plan = Plan(out=folder, **planned)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise CadenzaError(f"{folder} holds no report of a wall-clock benchmark: {error!r}.") from error
+    return _page(plan, record, _groups(earlier_runs(folder, plan)[0]))
+
+
+def _groups(runs: list[Finished]) -> Groups:
+    agents = dict.fromkeys(run.run.agent for run in runs)
+    return {agent: [run for run in runs if run.run.agent == agent] for agent in agents}
 
 
 def _in_order(runs: list[Finished]) -> list[Finished]:
@@ -92,6 +112,8 @@ def _record(plan: Plan, command: str, runs: list[Finished], missing: int) -> dic
                 "seed": run.run.seed,
                 **{name: run.final[name] for name in kept},
                 **{name: run.final.get(name) for name in ("threads", "threads_changed")},  # not in runs of before
+                "note": run.final.get("note"),  # written by hand into an earlier report
+                "preset_settings": run.preset_settings,
                 "overrides": run.run.settings.overrides,
                 "normalize": run.run.settings.normalize,
                 "training_motors": run.motors,
@@ -113,7 +135,8 @@ def _machine(record: dict[str, Any]) -> str:
 # ------------------------------------------------------------------ the page
 
 
-def _page(plan: Plan, record: dict[str, Any], groups: Groups, figures: Figures) -> str:
+def _page(plan: Plan, record: dict[str, Any], groups: Groups) -> str:
+    figures = {agent: figures_of(group) for agent, group in groups.items()}
     missing = record["planned"] - record["finished"]
     unfinished = f"**Not finished: {missing} of {record['planned']} runs are still to come.**" if missing else ""
     versions = " and ".join(dict.fromkeys(_versions(run) for run in record["runs"]))
@@ -126,15 +149,16 @@ def _page(plan: Plan, record: dict[str, Any], groups: Groups, figures: Figures) 
         f"that time ({plan.episodes} during training, {plan.final_episodes} of the last policy). {versions}; "
         f"commit {commits}.",
         f"```sh\n{record['command']}\n```",
+        _other_presets(groups),
         "![Return over wall-clock and over steps](wallclock.png)",
         _losses(figures),
         "## Return and speed",
         _table(groups, figures, MAIN),
-        "Return at the budget: interquartile mean over the episodes of all seeds and its 95 % bootstrap interval "
-        "(seeds drawn anew, then their episodes), n episodes. **With one seed the interval is over episodes only** "
-        "and says nothing of other seeds. Best evaluation: the highest mean of an evaluation during training, mean "
-        "over seeds: the luckiest moment, not a policy one would get. Forward velocity: mean over the last policy's "
-        "steps and seeds.",
+        "Return at the budget: mean and interquartile mean (of the middle half) over the episodes of all seeds, each "
+        "with its 95 % bootstrap interval (seeds drawn anew, then their episodes), n episodes. **With one seed the "
+        "interval is over episodes only** and says nothing of other seeds. Best evaluation: the highest mean of an "
+        "evaluation during training, mean over seeds: the luckiest moment, not a policy one would get. Forward "
+        "velocity: mean over the last policy's steps and seeds.",
         "## When a return was first reached",
         _table(groups, figures, REACHED),
         "By the mean of an evaluation during training; median over the seeds that got there, with their number where "
@@ -163,9 +187,9 @@ def _losses(figures: Figures) -> str:
     return "\n".join(lines)
 
 
-def _table(groups: Groups, figures: Figures, columns: tuple[Column, ...]) -> str:
+def _table(groups: Groups, figures: Figures, columns: tuple[Column, ...], titles: tuple[str, ...] | None = None) -> str:
     names = [column.name for column in columns]
-    lines = [f"| Agent | Seeds | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
+    lines = [f"| Agent | Seeds | {' | '.join(titles or names)} |", "|---" * (len(names) + 2) + "|"]
     for agent, group in groups.items():
         seeds = ", ".join(str(run.run.seed) for run in group)
         lines.append(f"| {agent} | {seeds} | {' | '.join(figures[agent][name].text for name in names)} |")
@@ -173,16 +197,49 @@ def _table(groups: Groups, figures: Figures, columns: tuple[Column, ...]) -> str
 
 
 def _motor_part(groups: Groups, figures: Figures) -> str:
-    there = tuple(
-        column for column in MOTORS if any(columns[column.name].value is not None for columns in figures.values())
-    )
-    if not there:
+    parts = []
+    for phase, columns in MOTORS.items():
+        there = {
+            column: title
+            for column, title in zip(columns, MOTOR_TITLES.values(), strict=True)
+            if any(found[column.name].value is not None for found in figures.values())
+        }
+        if there:
+            parts += [f"### {phase.capitalize()}", _table(groups, figures, tuple(there), tuple(there.values()))]
+    if not parts:
         return ""
     told = (
         "Mean over seeds; less is gentler. An agent that falls at once, or stands still, is gentle too: read with the "
-        "return. Definitions: `envs/motor_metrics.py`."
+        "return. The hottest winding and the seconds over its limit depend on how long was looked at, where it would "
+        "settle does not: compare by that. Definitions: `envs/motor_metrics.py`."
     )
-    return f"## What the motors would have borne\n\n{_table(groups, figures, there)}\n\n{told}"
+    return "\n\n".join(["## What the motors would have borne", *parts, told])
+
+
+def _changes(runs: list[Finished]) -> str:
+    """Which settings of a Symphony's runs its preset has changed since; empty where none."""
+    return "; ".join(filter(None, dict.fromkeys(map(_changes_of, runs))))
+
+
+def _changes_of(run: Finished) -> str:
+    preset = run.run.settings.preset or "cpu"
+    if run.preset_settings is None:
+        return "settings that were not recorded"
+    if preset not in PRESETS:
+        return "a preset that is no more"
+    today, off = PRESETS[preset].to_dict(), SymphonyConfig().to_dict()  # a setting that did not exist yet was off
+    then = {name: run.preset_settings.get(name, off[name]) for name in today if name != "summary"}
+    return ", ".join(f"{name} = {value} (today {today[name]})" for name, value in then.items() if value != today[name])
+
+
+def _other_presets(groups: Groups) -> str:
+    """A warning where a Symphony of the table is not the preset that its name stands for today, and the runs' notes."""
+    lines = []
+    for agent, runs in groups.items():
+        if is_symphony(agent) and (changes := _changes(runs)):
+            lines.append(f"**Not today's preset:** `{agent}` had {changes}.")
+        lines += [note for note in dict.fromkeys(run.final.get("note") for run in runs) if note]
+    return " ".join(lines)
 
 
 def _settings(groups: Groups) -> str:
@@ -190,7 +247,7 @@ def _settings(groups: Groups) -> str:
     for agent, group in groups.items():
         settings = group[0].run.settings
         if is_symphony(agent):
-            lines.append(f"| {agent} | preset `{settings.preset}` | `agents/symphony/presets.py` | |")
+            lines.append(f"| {agent} | preset `{settings.preset}` | `agents/symphony/presets.py` | {_changes(group)} |")
             continue
         tuned = PEERS[settings.agent]
         values = ", ".join(f"{name} = {value}" for name, value in settings.overrides.items())

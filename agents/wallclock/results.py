@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -17,7 +18,7 @@ from cadenza.agents.runs.motors import training_totals
 from cadenza.agents.runs.settings import RunFolder, write_bytes
 from cadenza.agents.wallclock.child import RETURNS
 from cadenza.agents.wallclock.plan import Plan, PlannedRun, is_symphony, progress_of
-from cadenza.agents.wallclock.statistics import iqm, iqm_interval
+from cadenza.agents.wallclock.statistics import iqm, iqm_interval, mean_interval
 from cadenza.envs.motor_metrics import METRICS
 
 THRESHOLDS = (1_000, 3_000, 5_000)
@@ -39,6 +40,8 @@ class Finished:
     """Its evaluations in the columns of :data:`COLUMNS`, the final one last; a figure that is not there is None."""
     motors: dict[str, float] | None
     """What training did to the motors; None where the environment has none."""
+    preset_settings: dict[str, Any] | None = None
+    """What the run's preset said; None for an agent without presets, and where it was not recorded."""
 
 
 def finished_runs(plan: Plan) -> list[Finished]:
@@ -48,7 +51,9 @@ def finished_runs(plan: Plan) -> list[Finished]:
         final = progress_of(run, plan).final
         if final is not None:
             rows = [*_training_rows(run), _final_row(run, final)]
-            found.append(Finished(run, final, rows, training_totals(RunFolder(run.folder).motors)))
+            folder = RunFolder(run.folder)
+            settings = folder.read_record().get("preset_settings")
+            found.append(Finished(run, final, rows, training_totals(folder.motors), settings))
     return found
 
 
@@ -162,16 +167,26 @@ class Column:
         return a.value > b.value if self.higher_is_better else a.value < b.value
 
 
-_MOTOR_TITLES = {
+MEAN, MIDDLE = "mean return at the budget", "interquartile mean at the budget"
+MOTOR_TITLES = {
     "saturated_share": "commands saturated",
     "action_change_mean": "change of command per step",
+    "action_change_p99": "its 99th percentile",
+    "jerk_rms": "jerk, RMS",
+    "high_frequency_power_share": "power above 1/4 Nyquist",
+    "torque_rms_over_rated": "torque over rated, RMS",
     "winding_peak_c": "hottest winding [°C]",
+    "winding_settled_c": "where it would settle [°C]",
+    "winding_over_limit_s": "over its limit [s]",
     "gearbox_shocks_per_min": "gear shocks per min",
 }
+"""All of :data:`METRICS` but the count of shocks, which grows with the time that is looked at."""
+PHASES = ("training", "final policy")
 MAIN = (
     Column("steps", True),
     Column("steps/s", True),
-    Column("return at the budget", True),
+    Column(MEAN, True),
+    Column(MIDDLE, True),
     Column("best evaluation", True),
     Column("forward velocity [m/s]", True),
 )
@@ -180,26 +195,22 @@ REACHED = tuple(
     for threshold in THRESHOLDS
     for what in ("min", "steps")
 )
-MOTORS = tuple(
-    Column(f"{title}, {phase}", False) for phase in ("training", "final policy") for title in _MOTOR_TITLES.values()
-)
+MOTORS = {phase: tuple(Column(f"{title}, {phase}", False) for title in MOTOR_TITLES.values()) for phase in PHASES}
+"""By phase, in the order of the titles."""
 
 
 def figures_of(runs: list[Finished]) -> dict[str, Figure]:
     """All columns for one agent's ``runs``; those that need a motor only where there is one."""
     finals = [run.rows[-1] for run in runs]
     returns = np.array([row["returns"] for row in finals])
-    low, high = iqm_interval(returns)
-    middle = float(iqm(returns.ravel()))
     steps = mean(row["step"] for row in finals)
     rate = mean(row["step"] / row["train_s"] if row["train_s"] else 0.0 for row in finals)
     best = mean(max((row["return_mean"] for row in run.rows[:-1]), default=run.rows[-1]["return_mean"]) for run in runs)
     figures = {
         "steps": Figure(steps, f"{steps:,.0f}"),
         "steps/s": Figure(rate, f"{rate:,.3g}" if rate < 100 else f"{rate:,.0f}"),
-        "return at the budget": Figure(
-            middle, f"**{middle:,.0f}** ({low:,.0f} to {high:,.0f}), n = {returns.size}", (low, high)
-        ),
+        MEAN: _return_figure(float(returns.mean()), mean_interval(returns), returns.size),
+        MIDDLE: _return_figure(float(iqm(returns.ravel())), iqm_interval(returns), returns.size),
         "best evaluation": Figure(best, f"{best:,.0f}"),
     }
     velocities = [row["forward_velocity_mean"] for row in finals]
@@ -211,10 +222,16 @@ def figures_of(runs: list[Finished]) -> dict[str, Figure]:
         count = median(row["step"] for row in reached) if reached else None
         figures[f"min to {threshold:,}"] = Figure(minutes, "-" if minutes is None else f"{minutes:.1f}{among}")
         figures[f"steps to {threshold:,}"] = Figure(count, "-" if count is None else f"{count:,.0f}{among}")
-    for key, title in _MOTOR_TITLES.items():
-        figures[f"{title}, training"] = _mean_figure([(run.motors or {}).get(key) for run in runs], 3)
-        figures[f"{title}, final policy"] = _mean_figure([row[key] for row in finals], 3)
+    for key, title in MOTOR_TITLES.items():
+        training, final = (f"{title}, {phase}" for phase in PHASES)
+        figures[training] = _mean_figure([(run.motors or {}).get(key) for run in runs], 3)
+        figures[final] = _mean_figure([row[key] for row in finals], 3)
     return figures
+
+
+def _return_figure(value: float, interval: tuple[float, float], count: int) -> Figure:
+    low, high = interval
+    return Figure(value, f"**{value:,.0f}** ({low:,.0f} to {high:,.0f}), n = {count}", interval)
 
 
 def _mean_figure(values: list[float | None], digits: int) -> Figure:
@@ -239,7 +256,7 @@ def losses(figures: dict[str, dict[str, Figure]]) -> dict[str, list[str]]:
     peers = {agent: columns for agent, columns in figures.items() if not is_symphony(agent)}
     for ours, columns in ((agent, columns) for agent, columns in figures.items() if is_symphony(agent)):
         told[ours] = []
-        for column in (*MAIN, *REACHED, *MOTORS):
+        for column in (*MAIN, *REACHED, *chain.from_iterable(MOTORS.values())):
             ahead: tuple[str, Figure] | None = None
             for peer, theirs in peers.items():
                 figure = theirs[column.name]

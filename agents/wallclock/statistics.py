@@ -1,4 +1,4 @@
-"""Interquartile mean and bootstrap interval, as Agarwal et al. ask for where there are few runs.
+"""Mean, interquartile mean and bootstrap intervals, as Agarwal et al. ask for where there are few runs.
 
 Agarwal, Schwarzer, Castro, Courville, Bellemare: Deep Reinforcement Learning at the Edge of the Statistical Precipice,
 NeurIPS 2021, arXiv:2108.13264 (its library is rliable). Their stratified bootstrap draws runs anew within each task.
@@ -7,6 +7,8 @@ anew as well. With one seed only the episodes are left: such an interval knows n
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +22,30 @@ def iqm(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(ordered[..., cut : scores.shape[-1] - cut].mean(axis=-1))
 
 
+def mean(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of the last axis."""
+    return np.asarray(scores.mean(axis=-1))
+
+
 def iqm_interval(returns: NDArray[np.float64], draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:
     """95 % percentile interval of the IQM of ``returns`` (seeds x episodes), by ``draws`` bootstrap samples."""
+    return _interval(iqm, returns, draws, seed)
+
+
+def mean_interval(returns: NDArray[np.float64], draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:
+    """The same of the mean."""
+    return _interval(mean, returns, draws, seed)
+
+
+def _interval(
+    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    returns: NDArray[np.float64],
+    draws: int,
+    seed: int,
+) -> tuple[float, float]:
     seeds, episodes = returns.shape
     draw = np.random.default_rng(seed)
     which = draw.integers(seeds, size=(draws, seeds, 1))
     samples = returns[which, draw.integers(episodes, size=(draws, seeds, episodes))]
-    low, high = np.percentile(iqm(samples.reshape(draws, -1)), (2.5, 97.5))
+    low, high = np.percentile(statistic(samples.reshape(draws, -1)), (2.5, 97.5))
     return float(low), float(high)

@@ -151,6 +151,32 @@ def test_no_joint_is_too_fast_from_its_limits(start: str | int, arm: ArmRobot, s
     assert (worst["speed"] <= 0.9 * velocity_limits(arm)).all(), worst["speed"] / velocity_limits(arm)
 
 
+@pytest.mark.parametrize(
+    ("start", "target"),
+    [
+        # Joint 3 came to three times its limit here, when torques were cut one by one.
+        ((-0.05, 0.35, 2.5, -2.71, -2.22, 0.31, 0.91), (-1.71, 0.1, 0.2)),
+        # Joint 4 to twice its limit.
+        ((2.23, 0.74, -1.89, -2.8, -1.83, 3.68, -0.24), (2.565, 0.0, 0.2565)),
+        # One joint runs into its margin, which takes more torque than four motors have.
+        ((-1.51, 1.23, -2.57, -0.67, 2.48, 2.89, 1.15), (0.0, 0.0, 0.05)),
+    ],
+)
+def test_saturated_motors_let_no_joint_run_away(
+    start: tuple[float, ...], target: tuple[float, ...], panda: ArmRobot, simulate: Callable[..., Any]
+) -> None:
+    """Towards a point that cannot be reached, the hand downwards, until more is asked of the motors than they have."""
+    world = simulate(panda, actuation="torque")
+    world.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT
+    world.data.qpos[world.at.qpos] = start
+    mujoco.mj_forward(world.model, world.data)
+    control, down = OperationalSpace(panda, world.model), np.array([0.0, 1.0, 0.0, 0.0])
+    _, worst = drive(world, control, lambda t: (np.array(target), down, None), 5)
+    assert (worst["speed"] <= 0.9 * velocity_limits(panda)).all(), worst["speed"] / velocity_limits(panda)
+    assert (worst["torque"] >= 0.999 * torque_limits(panda)).any()  # or nothing was tried
+    assert (worst["torque"] <= torque_limits(panda) + 1e-9).all()
+
+
 def test_a_stretched_arm_comes_back(panda: ArmRobot, simulate: Callable[..., Any]) -> None:
     """Out of the singularity and to the pose asked for."""
     world = simulate(panda, actuation="torque")
