@@ -210,8 +210,8 @@ def _motor_part(groups: Groups, figures: Figures) -> str:
         return ""
     told = (
         "Mean over seeds; less is gentler. An agent that falls at once, or stands still, is gentle too: read with the "
-        "return. The hottest winding and the seconds over its limit depend on how long was looked at, where it would "
-        "settle does not: compare by that. Definitions: `envs/motor_metrics.py`."
+        "return. The hottest winding and the seconds over its limit grow with the time that was looked at; the "
+        "temperature at which it settles does not: compare by that. Definitions: `envs/motor_metrics.py`."
     )
     return "\n\n".join(["## What the motors would have borne", *parts, told])
 

@@ -171,13 +171,13 @@ MEAN, MIDDLE = "mean return at the budget", "interquartile mean at the budget"
 MOTOR_TITLES = {
     "saturated_share": "commands saturated",
     "action_change_mean": "change of command per step",
-    "action_change_p99": "its 99th percentile",
-    "jerk_rms": "jerk, RMS",
-    "high_frequency_power_share": "power above 1/4 Nyquist",
+    "action_change_p99": "change of command, 99th percentile",
+    "jerk_rms": "jerk of command, RMS",
+    "high_frequency_power_share": "power of command above 1/4 Nyquist",
     "torque_rms_over_rated": "torque over rated, RMS",
     "winding_peak_c": "hottest winding [°C]",
-    "winding_settled_c": "where it would settle [°C]",
-    "winding_over_limit_s": "over its limit [s]",
+    "winding_settled_c": "winding settles at [°C]",
+    "winding_over_limit_s": "winding over its limit [s]",
     "gearbox_shocks_per_min": "gear shocks per min",
 }
 """All of :data:`METRICS` but the count of shocks, which grows with the time that is looked at."""

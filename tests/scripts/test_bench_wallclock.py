@@ -73,6 +73,11 @@ def test_interrupted_and_continued(
     assert [(entry["agent"], entry["seed"], entry["normalize"]) for entry in record["runs"]] == [
         ("ppo", 0, True), ("symphony:demo", 0, False),
     ]  # fmt: skip
+    assert [entry["preset_settings"] and entry["preset_settings"]["batch_size"] for entry in record["runs"]] == [
+        None,
+        64,
+    ]
+    assert "Not today's preset" not in page
     assert record["command"].startswith("cadenza bench wallclock --env InvertedPendulum-v5")
     assert record["plan"]["minutes"] == 0.025
     assert [(entry["torch_threads"], entry["threads"]) for entry in record["runs"]] == [

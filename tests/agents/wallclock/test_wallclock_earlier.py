@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cadenza.agents.symphony.presets import PRESETS
 from cadenza.agents.wallclock.earlier import earlier_runs
 from cadenza.agents.wallclock.plan import Plan
-from cadenza.agents.wallclock.report import write_report
+from cadenza.agents.wallclock.report import page_of, write_report
 from cadenza.agents.wallclock.results import write_rows
 from cadenza.envs.errors import CadenzaError
 
@@ -31,6 +33,53 @@ def test_a_report_is_read_back_whole(tmp_path: Path) -> None:
     assert sorted((tmp_path / "again.csv").read_text().splitlines()) == sorted(
         (RESULTS / "wallclock.csv").read_text().splitlines()
     )
+
+
+def test_the_page_is_that_of_its_figures() -> None:
+    """docs/results/wallclock.md is what its .json and .csv say: after a change of preset or columns, write it anew."""
+    assert (RESULTS / "wallclock.md").read_text() == page_of(RESULTS)
+
+
+def _final_returns() -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for run in earlier_runs(RESULTS, plan(RESULTS))[0]:
+        found.setdefault(run.run.agent, []).extend(run.rows[-1]["returns"])
+    return found
+
+
+def test_pages_quote_the_mean_and_whose_preset_it_was() -> None:
+    figures = {agent: returns for agent, returns in _final_returns().items() if agent in ("symphony:cpu", "ppo")}
+    ours, ppo = (f"{sum(returns) / len(returns):,.0f}" for returns in figures.values())
+    for page in (ROOT / "README.md", ROOT / "docs" / "wallclock.md", RESULTS / "README.md"):
+        text = " ".join(page.read_text().split())
+        assert ours in text, page
+        assert ppo in text, page
+        assert "mirror" in text[text.index(ours) - 600 : text.index(ours) + 600], page
+
+
+def test_a_preset_that_changed_since_is_told(tmp_path: Path) -> None:
+    """By comparison with what the runs recorded: a setting that did not exist yet was off."""
+    for name in ("wallclock.csv", "wallclock.json"):
+        shutil.copy(RESULTS / name, tmp_path)
+    file = tmp_path / "wallclock.json"
+    record = json.loads(file.read_text())
+    ours = [run for run in record["runs"] if run["agent"] == "symphony:cpu"]
+    today = PRESETS["cpu"].to_dict()
+
+    def told(settings: Any) -> str:
+        for run in ours:
+            run |= {"preset_settings": settings, "note": None}
+        file.write_text(json.dumps(record))
+        return next((line for line in page_of(tmp_path).splitlines() if "today's preset" in line), "")
+
+    assert told(today) == ""
+    assert told({**today, "summary": "another"}) == ""
+    assert told({**today, "hidden_size": 64}).endswith("`symphony:cpu` had hidden_size = 64 (today 128).")
+    assert "mirror = False (today auto)" in told({name: today[name] for name in today if name != "mirror"})
+    assert "had settings that were not recorded" in told(None)
+    (tmp_path / "out").mkdir()
+    written = write_report(plan(tmp_path / "out"), "again", tmp_path)
+    assert "had settings that were not recorded" in written[2].read_text()
 
 
 def test_earlier_runs_stand_in_the_same_tables(tmp_path: Path) -> None:

@@ -11,7 +11,15 @@ import pytest
 from cadenza.agents.runs.settings import RunSettings
 from cadenza.agents.wallclock.plan import PlannedRun
 from cadenza.agents.wallclock.plot import plot_curves
-from cadenza.agents.wallclock.results import COLUMNS, Finished, curve_of, figures_of, losses, write_rows
+from cadenza.agents.wallclock.results import (
+    COLUMNS,
+    MOTOR_TITLES,
+    Finished,
+    curve_of,
+    figures_of,
+    losses,
+    write_rows,
+)
 from cadenza.envs.motor_metrics import METRICS
 
 
@@ -41,8 +49,10 @@ def test_figures_by_hand() -> None:
     figures = figures_of(runs)
     assert (figures["steps"].value, figures["steps/s"].value) == (1800, 10)
     # 0 10 10 | 10 10 10 20 20 20 | 20 20 1000: the middle six of twelve.
-    assert figures["return at the budget"].value == 15
-    assert "n = 12" in figures["return at the budget"].text
+    assert figures["interquartile mean at the budget"].value == 15
+    assert "n = 12" in figures["interquartile mean at the budget"].text
+    assert figures["mean return at the budget"].value == pytest.approx((1030 + 40 + 80) / 12)
+    assert figures["mean return at the budget"].text.startswith("**96** (")
     assert figures["best evaluation"].value == pytest.approx((3500 + 1500 + 300) / 3)
     assert figures["forward velocity [m/s]"].value == 2.0
     # Reached in minutes 2 and 3 by two of the seeds: 1200 steps at 120.0 s, 1800 at 180.1 s.
@@ -65,7 +75,8 @@ def test_losses_are_told_from_the_data() -> None:
     assert told["symphony:cpu"] == [
         "steps: td3 2,400 against 1,200",
         "steps/s: td3 20 against 10",
-        "return at the budget: sac 300 (300 to 300) against 100 (100 to 100)",
+        "mean return at the budget: sac 300 (300 to 300) against 100 (100 to 100)",
+        "interquartile mean at the budget: sac 300 (300 to 300) against 100 (100 to 100)",
         "min to 1,000: sac 1.0 against 2.0",
         "steps to 1,000: sac 600 against 1,200",
     ]
@@ -75,10 +86,21 @@ def test_overlap_never_and_rounding() -> None:
     ours = figures_of([finished("symphony", 0, [10], [90.0, 100, 110, 120], saturated_share=0.1002)])
     theirs = figures_of([finished("tqc", 0, [1000], [95.0, 105, 115, 125], saturated_share=0.1001)])
     told = losses({"symphony": ours, "tqc": theirs})["symphony"]
-    assert next(text for text in told if text.startswith("return")).endswith("though the intervals overlap")
+    for what in ("mean return", "interquartile mean"):
+        assert next(text for text in told if text.startswith(what)).endswith("though the intervals overlap")
     assert "min to 1,000: tqc 1.0 against never" in told
     assert not [text for text in told if "saturated" in text]  # 0.100 either way
     assert losses({"symphony": theirs, "tqc": ours})["symphony"] == []
+
+
+def test_every_motor_metric_is_compared() -> None:
+    """All but the count of shocks, which stands there per minute; in training and of the final policy."""
+    assert set(MOTOR_TITLES) == set(METRICS) - {"gearbox_shocks"}
+    ours = figures_of([finished("symphony", 0, [10], [1.0], **dict.fromkeys(MOTOR_TITLES, 2.0))])
+    theirs = figures_of([finished("tqc", 0, [10], [1.0], **dict.fromkeys(MOTOR_TITLES, 1.0))])
+    assert losses({"symphony": ours, "tqc": theirs})["symphony"] == [
+        f"{title}, final policy: tqc 1.000 against 2.000" for title in MOTOR_TITLES.values()
+    ]
 
 
 def test_curve_joins_seeds_by_their_marks() -> None:
