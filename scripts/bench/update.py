@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Update:
     """Time one Symphony update, and compare it with the time its matrix products must take on this machine.
 
-    efficiency = floor / measured, where floor = operations of the products / measured float32 matmul rate.
+    efficiency = floor / measured, where floor = operations of the products / the best float32 matmul rate measured.
     """
 
     preset: str = "cpu"
@@ -147,7 +147,9 @@ def _measure(options: Update, table: bool) -> Record:
     way = min(ways, key=lambda name: median(update_ms[name]))
     products = update_products(model.config, obs_size, action_size, batch_size, model.actor_observation_size)
     work, measured = gflop(products), median(update_ms[way])
-    rate = 1e3 * probe_gflop / median(probe_ms)
+    split = 1e3 * probe_gflop / median(probe_ms)
+    beside = 2e3 * probe_gflop / median(beside_ms) if beside_ms else None
+    rate = max(split, beside or 0.0)  # a floor is no floor if the same machine multiplies faster another way
     record: Record = {
         "preset": options.preset,
         "env": options.env,
@@ -164,8 +166,9 @@ def _measure(options: Update, table: bool) -> Record:
         "ms_per_update_by_branches": {name: round(median(values), 4) for name, values in update_ms.items()},
         "cpu_ms_per_update": round(median(cpu_ms[way]), 4),
         "gflop_per_update": round(work, 6),
-        "matmul_gflops": round(rate, 3),
-        "matmul_gflops_beside": round(2e3 * probe_gflop / median(beside_ms), 3) if beside_ms else None,
+        "matmul_gflops": round(split, 3),
+        "matmul_gflops_beside": None if beside is None else round(beside, 3),
+        "floor_gflops": round(rate, 3),
         "floor_ms": round(1e3 * work / rate, 4),
         "efficiency": round(1e3 * work / rate / measured, 4),
     }
@@ -197,6 +200,7 @@ def _print_update(r: Record) -> None:
     )
     out.print(f"  measured     {r['ms_per_update']:9.2f} ms per update ({fastest})")
     out.print(f"  products     {r['gflop_per_update']:9.3f} GFLOP per update")
-    beside = f" ({r['matmul_gflops_beside']:.1f} as two independent products)" if r["matmul_gflops_beside"] else ""
-    out.print(f"  this machine {r['matmul_gflops']:9.1f} GFLOP/s in torch's float32 products of these sizes{beside}")
+    split, beside = r["matmul_gflops"], r["matmul_gflops_beside"]
+    ways = f" ({split:.1f} in one product, {beside:.1f} in two independent ones)" if beside else ""
+    out.print(f"  this machine {r['floor_gflops']:9.1f} GFLOP/s in torch's float32 products of these sizes{ways}")
     out.print(f"  floor        {r['floor_ms']:9.2f} ms; efficiency {100 * r['efficiency']:.0f} %")

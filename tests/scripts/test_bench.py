@@ -24,7 +24,8 @@ def test_update_writes_consistent_figures(tmp_path: Path, capsys: pytest.Capture
     assert (record["preset"], record["batch"], record["threads"]) == ("demo", 16, 1)
     assert (record["obs"], record["actions"]) == (376, 17)
     assert record["gflop_per_update"] == pytest.approx(gflop(update_products(PRESETS["demo"], 376, 17, 16)), abs=1e-6)
-    assert record["floor_ms"] == pytest.approx(1e3 * record["gflop_per_update"] / record["matmul_gflops"], rel=0.01)
+    assert record["floor_gflops"] == record["matmul_gflops"]
+    assert record["floor_ms"] == pytest.approx(1e3 * record["gflop_per_update"] / record["floor_gflops"], rel=0.01)
     assert record["efficiency"] == pytest.approx(record["floor_ms"] / record["ms_per_update"], rel=0.01)
     assert record["ms_per_update_fastest"] <= record["ms_per_update"]
     assert record["command"].startswith("cadenza bench update --preset demo")
@@ -48,6 +49,26 @@ def test_update_on_two_threads_tries_both_ways_and_kernels_can_be_chosen(tmp_pat
     assert record["ms_per_update"] == min(ways.values()) == ways[record["branches"]]
     assert record["kernels"] == "torch"
     assert record["matmul_gflops_beside"] > 0
+    assert record["floor_gflops"] == max(record["matmul_gflops"], record["matmul_gflops_beside"])
+    assert record["floor_ms"] == pytest.approx(1e3 * record["gflop_per_update"] / record["floor_gflops"], rel=0.01)
+
+
+def test_the_page_s_floors_follow_from_the_best_measured_rate() -> None:
+    """Each file of docs/results, and its row of docs/performance.md."""
+    docs = Path(__file__).parents[2] / "docs"
+    page = (docs / "performance.md").read_text().splitlines()
+    files = sorted((docs / "results").glob("bench-quiet-*.json"))
+    assert files
+    for file in files:
+        record = json.loads(file.read_text())
+        rate = max(record["matmul_gflops"], record["matmul_gflops_beside"] or 0.0)
+        assert record["floor_gflops"] == rate, file.name
+        assert record["floor_ms"] == pytest.approx(1e3 * record["gflop_per_update"] / rate, rel=1e-3), file.name
+        assert record["efficiency"] == pytest.approx(record["floor_ms"] / record["ms_per_update"], rel=1e-3), file.name
+        (row,) = [line for line in page if f"(results/{file.name})" in line and line.startswith("|")]
+        *_, measured, fastest, _, floor, efficiency = (cell.strip(" *") for cell in row.strip("|").split("|"))
+        told = [f"{record[name]:.1f}" for name in ("ms_per_update", "ms_per_update_fastest", "floor_ms")]
+        assert [measured, fastest, floor, efficiency] == [*told, f"{100 * record['efficiency']:.0f} %"], file.name
 
 
 def test_loop_compares_four_ways(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
