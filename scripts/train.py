@@ -23,7 +23,7 @@ class Train:
 
     cadenza train symphony cadenza/Humanoid-v0 --preset cpu --steps 100000 --run runs/first
     cadenza train sac Humanoid-v5 --steps 50000 --set learning_starts=5000
-    cadenza train slim cadenza/PandaPlay-v0 --n-envs 16 --steps 1000000
+    cadenza train slim cadenza/PandaPlay-v0
     cadenza train --resume runs/first
     """
 
@@ -34,7 +34,7 @@ class Train:
     preset: str | None = None
     """Symphony's or SLIM's preset (default cpu and slim); `cadenza list presets` shows them"""
     steps: int | None = None
-    """environment steps in all (default 100000)"""
+    """environment steps in all (default 100000; slim 1000000)"""
     seed: int = 0
     """seed of every generator"""
     run: Path | None = None
@@ -49,8 +49,8 @@ class Train:
     """environment steps between evaluations; 0 = none"""
     evaluate_episodes: int = 5
     """episodes of each evaluation during training"""
-    n_envs: int = 1
-    """environments: legged robots and arms are stepped together on MuJoCo's batch, others in turn"""
+    n_envs: int | None = None
+    """environments (default 1; slim 16): those of legged robots and arms are stepped together, others in turn"""
     randomised: bool = False
     """train with domain randomisation and pushes (legged robots); evaluations stay nominal"""
     teacher: str | None = None
@@ -93,7 +93,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _train(options: Train, agent: str, env_id: str, limit: float | None) -> int:
-    from cadenza.agents.runs.catalogue import DEFAULT_PRESETS
+    from cadenza.agents.runs.catalogue import DEFAULT_ENVS, DEFAULT_PRESETS, DEFAULT_STEPS
     from cadenza.agents.runs.settings import RunSettings
     from cadenza.agents.runs.training import train
     from cadenza.scripts.progress import TrainingProgress
@@ -103,9 +103,9 @@ def _train(options: Train, agent: str, env_id: str, limit: float | None) -> int:
         agent=agent,
         env_id=env_id,
         preset=preset,
-        total_steps=options.steps if options.steps is not None else 100_000,
+        total_steps=options.steps if options.steps is not None else DEFAULT_STEPS.get(agent, 100_000),
         seed=options.seed,
-        n_envs=options.n_envs,
+        n_envs=options.n_envs if options.n_envs is not None else DEFAULT_ENVS.get(agent, 1),
         device=options.device,
         torch_threads=options.torch_threads,
         evaluate_every=options.evaluate_every,

@@ -36,6 +36,9 @@ HINDSIGHT = ("sac", "td3", "tqc")
 DEFAULT_PRESETS = {"symphony": "cpu", "slim": "slim"}
 """Agents that have presets, and the one that is taken where none is named."""
 
+DEFAULT_ENVS, DEFAULT_STEPS = {"slim": 16}, {"slim": 1_000_000}
+"""How many environments, and steps in all, where nobody says: of agents that need more than 1, and than 100,000."""
+
 ASYMMETRIC_POLICIES: dict[str, tuple[str, str]] = {
     "sac": ("cadenza.agents.asymmetric_policies", "AsymmetricSACPolicy"),
     "td3": ("cadenza.agents.asymmetric_policies", "AsymmetricTD3Policy"),

@@ -20,6 +20,7 @@ PANELS = (
 )
 _TABLE = (
     ("coverage", "Coverage [%]", 100.0, 1),
+    ("cells", "Cells anywhere", 1.0, 0),
     ("displacement_m", "Displacement [cm]", 100.0, 1),
     ("consistency", "Consistency", 1.0, 2),
     ("grasp_consistency", "Grasp consistency", 1.0, 2),
@@ -27,6 +28,7 @@ _TABLE = (
     ("violations_per_1000", "Violations per 1,000 steps", 1.0, 1),
     ("peak_force_n", "Peak force, mean [N]", 1.0, 1),
     ("peak_force_max_n", "Peak force, largest [N]", 1.0, 1),
+    ("object_force_n", "Object on table, mean of peaks [N]", 1.0, 0),
 )
 
 

@@ -8,6 +8,7 @@ reach; the cell of "not moved" is no skill and counts on neither side. Episodes 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -56,7 +57,9 @@ class SkillEpisodes:
     terminated: NDArray[np.bool_]
     """Whether the episode ended before its time, (E,)."""
     peak_force_n: Array
-    """Largest contact force, (E,) [N]."""
+    """Largest contact force of the arm with the table and itself, (E,) [N]."""
+    object_force_n: Array
+    """Largest force between object and table, (E,) [N]; NaN where the environment does not tell."""
     violations: dict[str, NDArray[np.int64]]
     """Kind -> steps with that violation, (E,)."""
     unsafe_steps: NDArray[np.int64]
@@ -81,7 +84,7 @@ class _Running:
         self.index, self.start = index, start
         self.steps = self.touched = self.grasped = self.unsafe = 0
         self.lifted = False
-        self.peak = 0.0
+        self.peak, self.pressed = 0.0, math.nan
         self.violations: dict[str, int] = {}
 
     def note(self, place: Array, info: Mapping[str, Any]) -> None:
@@ -93,6 +96,8 @@ class _Running:
             self.grasped += grasped
         self.lifted |= bool(info.get("lifted", False))
         self.peak = max(self.peak, float(info.get("contact_force_n", 0.0)))
+        if "object_force_n" in info:
+            self.pressed = max(float(info["object_force_n"]), 0.0 if math.isnan(self.pressed) else self.pressed)
         found = info.get("violations") or {}
         for kind, happened in found.items():
             self.violations[kind] = self.violations.get(kind, 0) + bool(happened)
@@ -161,6 +166,7 @@ def play_skills(
         lifted=np.array([one.lifted for one in ones]),
         terminated=np.array([terminated for _, _, terminated in rows]),
         peak_force_n=np.array([one.peak for one in ones]),
+        object_force_n=np.array([one.pressed for one in ones]),
         violations={kind: np.array([one.violations.get(kind, 0) for one in ones]) for kind in kinds},
         unsafe_steps=np.array([one.unsafe for one in ones]),
     )
@@ -296,6 +302,7 @@ class SkillReport:
 
 FIGURES: dict[str, str] = {
     "coverage": "displacement cells reached / reachable",
+    "cells": "displacement cells reached, those beyond what a push from the middle could reach among them",
     "displacement_m": "mean displacement of the object [m]",
     "moved": "share of episodes whose object moved by more than half a cell",
     "consistency": "|mean d|/mean |d| of one skill's episodes, mean over skills",
@@ -303,8 +310,9 @@ FIGURES: dict[str, str] = {
     "lift_rate": "share of episodes in which the object was lifted",
     "fell": "share of episodes that terminated: the object fell off the table",
     "violations_per_1000": "steps with a violation of any kind, per 1,000 steps",
-    "peak_force_n": "largest contact force of an episode, mean over episodes [N]",
-    "peak_force_max_n": "largest contact force of all episodes [N]",
+    "peak_force_n": "largest force of an episode between arm and table or arm and arm, mean over episodes [N]",
+    "peak_force_max_n": "the largest of all episodes [N]",
+    "object_force_n": "largest force of an episode between object and table, mean over episodes [N]",
 }
 """Name -> what it is. ``violations_per_1000_KIND`` are added for every kind the environment tells of."""
 
@@ -356,6 +364,7 @@ def figures_of(
     peaks = episodes.peak_force_n
     figures = {
         "coverage": jackknifed(lambda chosen: coverage(moved[chosen], entries.half_extent), count),
+        "cells": jackknifed(lambda chosen: float(len(moved_cells(moved[chosen]))), count),
         "displacement_m": mean_of(lengths),
         "moved": mean_of(lengths > CELL_M / 2),
         "consistency": mean_of(alike),
@@ -366,6 +375,8 @@ def figures_of(
         "peak_force_n": mean_of(peaks),
         "peak_force_max_n": Figure(float(peaks.max()), float(peaks.max()), float(peaks.max())),
     }
+    if not np.isnan(episodes.object_force_n).any():
+        figures["object_force_n"] = mean_of(episodes.object_force_n)
     for kind, counts in episodes.violations.items():
         figures[f"violations_per_1000_{kind}"] = _ratio(counts, episodes.steps, 1000.0)
     return figures

@@ -96,7 +96,7 @@ class Reach(GoalTask):
 
     def check_goal(self, goal: Sequence[float]) -> Array:
         numbers = numbers_of("goal", goal, (3,), _POINT)
-        if not self.place.within_reach(numbers.tolist()):
+        if not self.place.within_reach(numbers.tolist()) or not self.hand_comes_near(numbers, self.threshold):
             raise self.unreachable(numbers.tolist(), "the hand does not come there")
         return numbers
 
@@ -117,10 +117,11 @@ class Push(GoalTask):
         numbers = numbers_of("goal", goal, (2, 3), "x, y or x, y, z")
         if len(numbers) == 2:
             numbers = np.append(numbers, self.place.rest)
-        if not self.place.within_reach(numbers.tolist()) or not self.place.on_table(numbers[0], numbers[1]):
-            raise self.unreachable(numbers.tolist(), "a cube cannot be pushed there")
         if abs(numbers[2] - self.place.rest) > self.threshold:
             raise self.unreachable(numbers.tolist(), f"a cube that is pushed stays at z {self.place.rest:g} m")
+        inside = self.place.within_reach(numbers.tolist()) and self.place.on_table(numbers[0], numbers[1])
+        if not inside or not self.hand_comes_near(numbers, self.threshold):
+            raise self.unreachable(numbers.tolist(), "a cube cannot be pushed there")
         return numbers
 
 
@@ -137,7 +138,7 @@ class PickPlace(GoalTask):
 
     def check_goal(self, goal: Sequence[float]) -> Array:
         numbers = numbers_of("goal", goal, (3,), _POINT)
-        inside = self.place.within_reach(numbers.tolist())
+        inside = self.place.within_reach(numbers.tolist()) and self.hand_comes_near(numbers, self.threshold)
         if not inside or not self.place.rest - 1e-9 <= numbers[2] <= self.place.height[1]:
             raise self.unreachable(numbers.tolist(), "a cube cannot be carried there")
         return numbers

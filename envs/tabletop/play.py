@@ -69,7 +69,7 @@ class Play(TableTask):
         return self._safety["off_table"] > 0
 
     def infos(self, signals: Signals) -> list[dict[str, Any]]:
-        force = self.force.tolist()
+        force, pressed = self.force.tolist(), self.object_force.tolist()
         grasped = (signals.touches[:, 0] & signals.touches[:, 1]).tolist()
         touched = (signals.touches[:, 0] | signals.touches[:, 1]).tolist()
         lifted = (signals.object_position[:, 2] > self.place.rest + LIFTED_M).tolist()
@@ -78,6 +78,7 @@ class Play(TableTask):
             {
                 "reward_vector": self.vector[index],
                 "contact_force_n": force[index],
+                "object_force_n": pressed[index],
                 "touched": touched[index],
                 "grasped": grasped[index],
                 "lifted": lifted[index],

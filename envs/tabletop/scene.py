@@ -93,6 +93,9 @@ def _add_sensors(spec: mujoco.MjSpec, arm: ArmRobot) -> None:
         # XBODY: the body with all that hangs on it.
         sensor.objtype, sensor.objname, sensor.reftype, sensor.refname = body, one, kind, other
         sensor.intprm[:3] = (data, reduce, slots)
+    sensor = spec.add_sensor(name="object_force", type=mujoco.mjtSensor.mjSENS_CONTACT)
+    sensor.objtype, sensor.objname, sensor.reftype, sensor.refname = geom, "object", geom, "table"
+    sensor.intprm[:3] = (_FORCE, _NET, 1)
 
 
 def _add_sight(spec: mujoco.MjSpec, place: Workspace) -> None:

@@ -64,16 +64,19 @@ class TableTask:
         self.hand = hand_of(self.physics, arm)
         self.index = self.hand.index
         self.home_qpos = put_home(self.model, arm, self.index, self.place.fingers)
-        bounds = self._hand_bounds() if (self.has_goal if config.bounds is None else config.bounds) else None
+        bounded = (self.has_goal if config.bounds is None else config.bounds) and config.actions != "joints"
+        self.bounds = self._hand_bounds() if bounded else None
+        """Of the hand's target; None where it may go anywhere."""
         self.driver = make_driver(
             arm, self.physics, self.hand, actions=config.actions, control=config.control, rate_hz=config.control_hz,
-            bounds=bounds,
+            bounds=self.bounds,
         )  # fmt: skip
         joint = self.model.joint("object")
         self._object, self._object_dof = int(joint.qposadr[0]), int(joint.dofadr[0])
         self._sensors = self.physics.read("sensordata")
         self._touch = np.array([self._sensor(f"{side}_touch").start for side in ("left", "right")])
         self._table, self._self, self._pinch = map(self._sensor, ("table_force", "self_force", "pinch_force"))
+        self._object_force = self._sensor("object_force")
 
         self.pictures = Pictures(self.physics, config.camera, config.camera_size)
         terms = state_terms(arm, with_object=self.has_object)
@@ -91,7 +94,8 @@ class TableTask:
             "steps": self.steps, "action": self.action, "last_action": self.last_action, "goal": self.goal,
             **self.driver.memory,
         }  # fmt: skip
-        self.force, self.speed_share = np.zeros(n), np.zeros(n)
+        self.force, self.object_force, self.speed_share = np.zeros(n), np.zeros(n), np.zeros(n)
+        """The most of the last control step: of the arm's contacts, between cube and table, N; of a joint's speed."""
         self._all = np.arange(n)
 
     def _hand_bounds(self) -> HandBounds:
@@ -192,7 +196,7 @@ class TableTask:
             self.goal[index] = goal
         if self.has_goal:
             self.physics.mocap_pos[ids, 0] = self.goal[ids]
-        for array in (self.steps, self.action, self.last_action, self.force, self.speed_share):
+        for array in (self.steps, self.action, self.last_action, self.force, self.object_force, self.speed_share):
             array[ids] = 0
         self.physics.derive(ids)
         self.driver.begin(ids)
@@ -207,22 +211,48 @@ class TableTask:
         Returns:
             signals, rewards (n,), terminated (n,) and the terms that add up to the reward, (n,) each. An episode that
             ends is not begun anew.
+
+        Raises:
+            CadenzaError: another shape, or a number that is not finite; nothing has moved then.
         """
+        given = self.checked_actions(actions)
+        if not np.isfinite(given).all():
+            raise CadenzaError(
+                f"An action holds a number that is not finite: {given[~np.isfinite(given).all(axis=1)][0].tolist()}.",
+                "The environment stands as it did before it.",
+            )
         self.last_action[:] = self.action
-        self.action[:] = np.clip(actions, -1.0, 1.0)
+        self.action[:] = np.clip(given, -1.0, 1.0)
         self.driver.command(self.action)
-        self.force[:] = self.speed_share[:] = 0.0
+        self.force[:] = self.object_force[:] = self.speed_share[:] = 0.0
         dof = self.index.dof
         for _ in range(self.substeps):
             self.driver.before_physics()
             self.physics.step()
             np.maximum(self.force, self._forces(), out=self.force)
+            np.maximum(self.object_force, length(self._sensors[:, self._object_force])[:, 0], out=self.object_force)
             share = np.abs(self.physics.qvel[:, dof]) / self.speed_limits
             np.maximum(self.speed_share, share.max(axis=1), out=self.speed_share)
         self.steps += 1
         signals = self.signals()
         reward, terms = self.reward(signals)
         return signals, reward, self.terminated(signals), terms
+
+    def checked_actions(self, actions: NDArray[np.floating]) -> Array:
+        """The actions, if there is one of the right size for every copy.
+
+        Raises:
+            CadenzaError: there is not; numpy would use one for all.
+        """
+        given = np.asarray(actions, dtype=np.float64)
+        if given.shape != self.action.shape:
+            size, wrong = self.driver.size, given.shape[1:] if self.n == 1 and given.shape[:1] == (1,) else given.shape
+            wanted = f"({size},)" if self.n == 1 else f"({self.n}, {size})"
+            raise CadenzaError(
+                f"An action of the shape {wrong} was given; here it has {wanted}.",
+                "action_space says what is taken: the hand's or the joints' numbers, then the gripper's.",
+            )
+        return given
 
     def signals(self) -> Signals:
         """Everything about all copies; their states must be derived."""
@@ -319,11 +349,23 @@ class TableTask:
         """The error for a goal that cannot be reached."""
         (near, far), (_, top) = self.place.radius, self.place.height
         x, y, z = (float(value) for value in goal)
-        return CadenzaError(
-            f"The goal at x {x:g}, y {y:g}, z {z:g} m is out of reach: {why}.",
+        works = (
             f"{self.arm.title} works before its base (x > 0), {near:g} to {far:g} m from its axis, up to {top:g} m "
-            "above the table.",
+            "above the table."
         )
+        if self.bounds is not None:
+            (x0, y0, z0), (x1, y1, z1) = self.bounds.low.tolist(), self.bounds.high.tolist()
+            works += (
+                f" Here its hand is kept within x {x0:g} to {x1:g}, y {y0:g} to {y1:g} and z {z0:g} to {z1:g} m; "
+                "bounds=False lets it go farther."
+            )
+        return CadenzaError(f"The goal at x {x:g}, y {y:g}, z {z:g} m is out of reach: {why}.", works)
+
+    def hand_comes_near(self, goal: Array, enough_m: float) -> bool:
+        """Whether the hand's target may come within that of a point (3,)."""
+        if self.bounds is None:
+            return True
+        return float(np.linalg.norm(np.clip(goal, self.bounds.low, self.bounds.high) - goal)) <= enough_m
 
     # ------------------------------------------------------------------ parts of it
 

@@ -99,8 +99,8 @@ class TableVecEnv(SharedVecEnv):
         return self._observed(observation)
 
     def step_async(self, actions: NDArray[np.floating]) -> None:
-        """Keep the actions for :meth:`step_wait`."""
-        self._actions[:] = actions
+        """Keep the actions, (n, size), for :meth:`step_wait`; CadenzaError for another shape."""
+        self._actions[:] = self.task.checked_actions(actions)
 
     def step_wait(self) -> VecEnvStepReturn:
         """Step all copies; begin ended episodes anew."""

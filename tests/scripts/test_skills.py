@@ -101,7 +101,7 @@ def test_evaluate(trained: Path, elsewhere: Path, capsys: pytest.CaptureFixture[
     assert record["environment_steps"] <= 10 * 25
     assert len(record["displacements_m"]) == len(record["z"]) == 6
     for name, (value, low, high) in record["figures"].items():
-        assert low <= value <= high or name == "coverage"
+        assert low <= value <= high or name in ("coverage", "cells")
         assert re.search(rf"{name} +{value:.3f} +{low:.3f} to +{high:.3f}", shown), name
     assert "[m]" in shown
 
@@ -174,7 +174,7 @@ def test_plan(
 def test_a_comparison(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = f"cadenza bench skills --presets slim,lsd --seeds 1 --steps 64 --n-envs 2 --env {ENV_ID} --skills 3"
     assert command(f"{line} --out bench --set {SMALL}") == 0
-    assert {path.name for path in (elsewhere / "bench").iterdir()} == {
+    assert {path.name for path in (elsewhere / "bench").iterdir() if path.name != ".lock"} == {
         *("runs", "slim.csv", "slim.json", "slim.png", "slim.md"),
     }
     capsys.readouterr()

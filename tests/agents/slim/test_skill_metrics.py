@@ -103,6 +103,7 @@ def test_figures_by_hand(puck: Any) -> None:
         lifted=np.array([True, False, False, False]),
         terminated=np.array([False, False, True, False]),
         peak_force_n=np.array([2.0, 4.0, 12.0, 2.0]),
+        object_force_n=np.array([1.0, 1.0, 5.0, 1.0]),
         violations={"contact": np.array([3, 0, 4, 0]), "off_table": np.array([0, 0, 1, 0])},
         unsafe_steps=np.array([3, 0, 4, 0]),
     )
@@ -110,6 +111,7 @@ def test_figures_by_hand(puck: Any) -> None:
     figures = {k: f.value for k, f in figures_of(episodes, repeated, puck.Puck.object_entries, 2).items()}
     expected = {
         "coverage": 2 / 168,
+        "cells": 2,
         "displacement_m": (0.1 + 0.1 + 0.01 + np.hypot(0.1, 0.01)) / 4,
         "moved": 3 / 4,
         "consistency": (np.linalg.norm([0.1, 0.005]) / ((0.1 + np.hypot(0.1, 0.01)) / 2) + 0.0) / 2,
@@ -121,8 +123,17 @@ def test_figures_by_hand(puck: Any) -> None:
         "violations_per_1000_off_table": 1 / 350 * 1000,
         "peak_force_n": 5.0,
         "peak_force_max_n": 12.0,
+        "object_force_n": 2.0,
     }
     assert figures == pytest.approx(expected)
+
+
+def test_cells_are_counted_beyond_the_grid_of_the_coverage(puck: Any) -> None:
+    """Two pushes from border to border: two cells, and none that a push from the middle reaches."""
+    half = puck.Puck.object_entries.half_extent
+    far = np.array([[1.8 * half[0], 0.0], [-1.8 * half[0], 0.0], [0.001, 0.0]])
+    assert len(moved_cells(far)) == 2
+    assert coverage(far, half) == 0.0
 
 
 # ------------------------------------------------------------------ episodes

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
+import mujoco
 import numpy as np
 import pytest
 
@@ -136,6 +137,73 @@ def test_pressing_on_the_table_is_felt(single: MakeSingle) -> None:
     assert forces[-1]["contact_force_n"] > 10
     assert forces[-1]["violations"]["contact_force"]
     assert forces[-1]["reward_vector"][1] <= -1
+    assert forces[-1]["object_force_n"] == pytest.approx(0.06 * 9.81, abs=0.2)  # the cube stands aside
+
+
+def test_pressing_the_cube_on_the_table_is_told_and_counts_for_nothing(single: MakeSingle) -> None:
+    """MuJoCo's own sum over the contacts of cube and table says the same."""
+    env = single("PandaPlay")
+    env.reset(seed=0, options={"object": (0.5, 0.0, 0.0)})
+    unwrapped = env.unwrapped
+    env.reset(seed=0, options={"object": (*unwrapped.task.hand.pose()[0][0, :2], 0.0)})
+    model, data, parts = unwrapped.model, unwrapped.data, []
+    cube, table = model.geom("object").id, model.geom("table").id
+
+    def watched() -> None:
+        mujoco.mj_step2(model, data)
+        total, force = np.zeros(3), np.zeros(6)
+        for index, contact in enumerate(data.contact):
+            if {int(contact.geom1), int(contact.geom2)} == {cube, table} and contact.efc_address >= 0:
+                mujoco.mj_contactForce(model, data, index, force)
+                total += contact.frame.reshape(3, 3).T @ force[:3]
+        parts.append(float(np.linalg.norm(total)))
+        mujoco.mj_step1(model, data)
+
+    unwrapped.task.physics.step = watched
+    down = np.array([0, 0, -0.5, 0, 0, 0, 1.0])
+    for _ in range(14):
+        parts.clear()
+        info = env.step(down)[4]
+        assert info["object_force_n"] == pytest.approx(max(parts), rel=1e-9)
+    assert info["object_force_n"] > 20
+    assert info["contact_force_n"] < 10
+
+
+@pytest.mark.parametrize("settings", [{}, {"control": "osc"}, {"actions": "joints"}])
+def test_an_action_that_is_none_changes_nothing(settings: dict[str, str], single: MakeSingle) -> None:
+    env, twin = single("PandaPlay", **settings), single("PandaPlay", **settings)
+    for one in (env, twin):
+        one.reset(seed=0)
+    size = env.action_space.shape[0]
+    good = np.full(size, 0.2, np.float32)
+    env.step(good), twin.step(good)
+    for wrong in (np.full(size, np.nan), np.append(good[:-1], np.inf), 0.1, good[None], good[:-1], np.ones(1)):
+        with pytest.raises(CadenzaError, match=r"not finite|shape"):
+            env.step(wrong)
+    one, two = env.step(good), twin.step(good)
+    np.testing.assert_array_equal(one[0], two[0])
+    assert one[1] == two[1]
+    assert np.isfinite(one[4]["reward_vector"]).all()
+
+
+def test_vectorised_actions_are_not_spread_over_the_copies(together: MakeVec) -> None:
+    env = together("PandaPlay", 3)
+    env.reset()
+    for wrong in (np.zeros(7), np.zeros((1, 7)), np.zeros((3, 1)), np.float64(0.0), np.zeros((3, 6))):
+        with pytest.raises(CadenzaError, match=r"here it has \(3, 7\)"):
+            env.step(wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "goal"),
+    [("PandaReach", (0.4, 0.55, 0.2)), ("PandaPush", (0.4, 0.55)), ("PandaPickPlace", (0.4, 0.55, 0.1))],
+)
+def test_goals_beyond_where_the_hand_is_kept_are_refused(
+    name: str, goal: tuple[float, ...], single: MakeSingle
+) -> None:
+    with pytest.raises(CadenzaError, match="out of reach"):
+        single(name).reset(options={"goal": goal})
+    single(name, bounds=False).reset(options={"goal": goal})
 
 
 def test_only_a_cube_that_falls_ends_play(single: MakeSingle) -> None:
