@@ -77,7 +77,9 @@ def page_of(folder: Path) -> str:
     """
     try:
         record = json.loads((folder / "wallclock.json").read_text())
-        planned = {name: tuple(value) if isinstance(value, list) else value for name, value in record["plan"].items()}
+        planned: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in record["plan"].items()
+        }
         plan = Plan(out=folder, **planned)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise CadenzaError(f"{folder} holds no report of a wall-clock benchmark: {error!r}.") from error
