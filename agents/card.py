@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cadenza.agents.export import check_destination, export_bundle, move_into_place, task_facts
+from cadenza.agents.runs.catalogue import DEFAULT_ENVS
 from cadenza.agents.runs.checkpoint import CheckpointStore
 from cadenza.agents.runs.evaluation import duration, evaluate
 from cadenza.agents.runs.motors import MOTOR_ROWS
@@ -160,7 +161,8 @@ def training_command(settings: RunSettings, run: str) -> str:
     fields = {field.name: field for field in dataclasses.fields(RunSettings)}
     for name, option in _OPTIONS.items():
         value = getattr(settings, name)
-        words += [option, str(value)] if value != _default(fields[name]) else []
+        default = DEFAULT_ENVS.get(settings.agent, 1) if name == "n_envs" else _default(fields[name])
+        words += [option, str(value)] if value != default else []
     words += ["--randomised"] if settings.training_kwargs.get("randomised") else []
     alone = {name: value for name, value in settings.training_kwargs.items() if name != "randomised"}
     words += ["--train-set", *(f"{name}={value}" for name, value in alone.items())] if alone else []

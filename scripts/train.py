@@ -14,6 +14,7 @@ from cadenza.scripts.console import escape, out
 from cadenza.scripts.parse import parse, settings_from
 
 if TYPE_CHECKING:
+    from cadenza.agents.runs.settings import RunSettings
     from cadenza.agents.runs.training import TrainResult
 
 
@@ -93,16 +94,30 @@ def main(arguments: list[str]) -> int:
 
 
 def _train(options: Train, agent: str, env_id: str, limit: float | None) -> int:
-    from cadenza.agents.runs.catalogue import DEFAULT_ENVS, DEFAULT_PRESETS, DEFAULT_STEPS
-    from cadenza.agents.runs.settings import RunSettings
     from cadenza.agents.runs.training import train
     from cadenza.scripts.progress import TrainingProgress
 
-    preset = options.preset or DEFAULT_PRESETS.get(agent)
-    settings = RunSettings(
+    settings = run_settings(options, agent, env_id)
+    preset = settings.preset
+    name = "-".join([agent, env_id.rsplit("/", 1)[-1], *([preset] if preset else []), f"s{options.seed}"])
+    run = options.run or Path("runs") / f"{name}-{time.strftime('%m%d-%H%M%S')}"
+    with_preset = f" ({escape(preset)})" if preset else ""
+    out.print(
+        f"training [bold]{escape(agent)}[/]{with_preset} on [bold]{escape(env_id)}[/] in [bold]{escape(str(run))}[/]"
+    )
+    with TrainingProgress(name) as watcher:
+        return conclude(train(settings, run, watcher, time_limit_s=limit))
+
+
+def run_settings(options: Train, agent: str, env_id: str) -> RunSettings:
+    """What the options ask for, with what an agent has by default."""
+    from cadenza.agents.runs.catalogue import DEFAULT_ENVS, DEFAULT_PRESETS, DEFAULT_STEPS
+    from cadenza.agents.runs.settings import RunSettings
+
+    return RunSettings(
         agent=agent,
         env_id=env_id,
-        preset=preset,
+        preset=options.preset or DEFAULT_PRESETS.get(agent),
         total_steps=options.steps if options.steps is not None else DEFAULT_STEPS.get(agent, 100_000),
         seed=options.seed,
         n_envs=options.n_envs if options.n_envs is not None else DEFAULT_ENVS.get(agent, 1),
@@ -116,14 +131,6 @@ def _train(options: Train, agent: str, env_id: str, limit: float | None) -> int:
         teacher=options.teacher,
         training_kwargs=training_settings(options),
     )
-    name = "-".join([agent, env_id.rsplit("/", 1)[-1], *([preset] if preset else []), f"s{options.seed}"])
-    run = options.run or Path("runs") / f"{name}-{time.strftime('%m%d-%H%M%S')}"
-    with_preset = f" ({escape(preset)})" if preset else ""
-    out.print(
-        f"training [bold]{escape(agent)}[/]{with_preset} on [bold]{escape(env_id)}[/] in [bold]{escape(str(run))}[/]"
-    )
-    with TrainingProgress(name) as watcher:
-        return conclude(train(settings, run, watcher, time_limit_s=limit))
 
 
 def training_settings(options: Train) -> dict[str, object]:

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from cadenza.agents.symphony.presets import resolve_config
+from cadenza.agents.symphony.presets import SymphonyConfig, resolve_config
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.processors import usable_processors
 
@@ -134,6 +134,8 @@ class RunFolder:
             settings = RunSettings(**record["settings"])
             then = record.get("preset_settings", {})
             now = (_preset_values(settings) or {}) if then else {}
+            # A setting that there was not yet did what its class's default does, whatever the preset says today.
+            then = {**_preset_defaults(settings), **then} if then else {}
             changed = {name: value for name, value in then.items() if name != "summary" and now.get(name) != value}
             return dataclasses.replace(settings, overrides={**changed, **settings.overrides})
         except (TypeError, KeyError, ValueError) as error:
@@ -150,6 +152,16 @@ def _preset_values(settings: RunSettings) -> dict[str, Any] | None:
         values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(resolve_slim(settings.preset or "slim", {}))))
         return values
     return None
+
+
+def _preset_defaults(settings: RunSettings) -> dict[str, Any]:
+    """What the settings of the agent's presets are where a preset says nothing, as JSON values."""
+    if settings.agent == "symphony":
+        return SymphonyConfig().to_dict()
+    from cadenza.agents.slim.presets import SlimConfig
+
+    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(SlimConfig())))
+    return values
 
 
 def provenance() -> dict[str, Any]:

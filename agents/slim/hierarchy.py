@@ -213,6 +213,12 @@ class SkillTasks(VecEnv):
         return self._observe()
 
     def step_async(self, actions: NDArray[Any]) -> None:
+        shape = (self.num_envs,) if self.skills_of.prior.discrete else (self.num_envs, self.skills_of.prior.size)
+        if np.shape(actions) != shape or not np.isfinite(actions).all():
+            raise CadenzaError(
+                f"Actions here are skills, finite numbers of the shape {shape}; got {np.shape(actions)} with the first "
+                f"{np.asarray(actions).reshape(-1)[:4].tolist()}."
+            )
         self._chosen = self.skill_of(actions)
 
     def step_wait(self) -> VecEnvStepReturn:

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from cadenza.agents.setting_types import wrong_type
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.names import unknown_name
+from cadenza.envs.setting_types import wrong_type
 
 REACH, DIVERSITY, SAFETY = "reach", "diversity", "safety"
 
@@ -132,8 +132,12 @@ SUMMARIES: dict[str, str] = {
 
 _POSITIVE = (
     "n_steps", "batch_size", "n_epochs", "learning_rate", "phi_learning_rate", "phi_batch_size", "phi_epochs",
-    "skill_size", "clip_range",
+    "skill_size", "clip_range", "max_grad_norm",
 )  # fmt: skip
+
+
+_NAMED = ("objective", "skill", "features", "critics", "clip_mode", "normalize_advantage")
+"""Settings whose unknown values are answered with the nearest, where they are used."""
 
 
 def resolve_config(preset: str, overrides: Mapping[str, Any]) -> SlimConfig:
@@ -151,12 +155,18 @@ def resolve_config(preset: str, overrides: Mapping[str, Any]) -> SlimConfig:
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in overrides.items()
     }
-    if wrong := wrong_type(SlimConfig, values):
+    if wrong := wrong_type(SlimConfig, {name: value for name, value in values.items() if name not in _NAMED}):
         raise CadenzaError(f"{wrong}.", "`cadenza list presets` shows what can be set.")
     config = dataclasses.replace(PRESETS[preset], **values)
     for name in _POSITIVE:
         if not getattr(config, name) > 0:
             raise CadenzaError(f"{name} must be above 0, not {getattr(config, name)}.")
+    for name in ("vf_coef", "ent_coef"):
+        if getattr(config, name) < 0:
+            raise CadenzaError(f"{name} must not be below 0, got {getattr(config, name)}.")
+    for name in ("hidden", "phi_hidden"):
+        if min(getattr(config, name), default=0) < 1:
+            raise CadenzaError(f"{name} must name at least one layer, each of 1 or more, not {getattr(config, name)}.")
     for name, value in {"gamma": config.gamma, "gae_lambda": config.gae_lambda, **config.gammas}.items():
         if not 0.0 <= value <= 1.0:
             raise CadenzaError(f"{name} must lie in [0, 1], not {value}.")

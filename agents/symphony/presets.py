@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cadenza.agents.setting_types import wrong_type
+from cadenza.envs.setting_types import wrong_type
 
 ALPHA = (math.sqrt(5.0) - 1.0) / 2.0
 """1/phi, the inverse golden ratio: Adam's beta1 and the weight of the past in the value trace Q_T."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from cadenza.envs.errors import CadenzaError
+from cadenza.envs.setting_types import wrong_type
 from cadenza.envs.tabletop.tasks import EPISODE_STEPS
 from cadenza.robots.arm_building import Contacts
 from cadenza.robots.names import unknown_name
@@ -16,6 +17,10 @@ CONTROLS = ("ik", "osc")
 REWARDS = ("sparse", "dense", "shaped")
 CAMERAS = ("scene", "top")
 CAMERA_SIZES = (16, 512)
+MOST_PHYSICS_S = 0.005
+"""Beyond it the stiff drives of the arms are no longer stable."""
+_NAMED = ("actions", "control", "reward", "camera")
+"""Settings whose unknown values are answered with the nearest."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,8 @@ def configured(settings: Mapping[str, Any]) -> TableConfig:
     if isinstance(values.get("camera"), str):
         values["camera"] = (values["camera"],)
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    if wrong := wrong_type(TableConfig, {k: v for k, v in values.items() if k not in _NAMED}):
+        raise CadenzaError(f"{wrong}.", "docs/tabletop.md has the settings.")
     config = replace(TableConfig(), **values)
     for what, found, choices in (
         ("kind of actions", config.actions, ACTIONS),
@@ -98,6 +105,8 @@ def configured(settings: Mapping[str, Any]) -> TableConfig:
         value = getattr(config, name)
         if value is not None and not value >= 0:
             raise CadenzaError(f"{name} must not be below 0, got {value}.")
+    if config.physics_dt_s > MOST_PHYSICS_S + 1e-12:
+        raise CadenzaError(f"physics_dt_s may be up to {MOST_PHYSICS_S:g} s, got {config.physics_dt_s:g}.")
     steps = 1.0 / config.control_hz / config.physics_dt_s
     if abs(steps - round(steps)) > 1e-6:
         raise CadenzaError(

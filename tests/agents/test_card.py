@@ -19,8 +19,8 @@ from cadenza.controllers.bundle import PolicyBundle
 from cadenza.controllers.shipped import POLICIES_VARIABLE, read_shipped
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.registration import make_env
-from cadenza.scripts.parse import parse, settings_from
-from cadenza.scripts.train import Train, training_settings
+from cadenza.scripts.parse import parse
+from cadenza.scripts.train import Train, run_settings
 
 SETTINGS = RunSettings(
     agent="symphony", env_id="Hopper-v5", preset="cpu", total_steps=80, seed=3, evaluate_every=50,
@@ -76,14 +76,7 @@ def settings_of(command: str) -> RunSettings:
     options = parse(Train, "train", shlex.split(command)[2:])
     assert options.agent is not None
     assert options.env is not None
-    return RunSettings(
-        agent=options.agent, env_id=options.env, preset=options.preset, total_steps=options.steps or 0,
-        seed=options.seed, n_envs=options.n_envs, device=options.device, torch_threads=options.torch_threads,
-        evaluate_every=options.evaluate_every, evaluate_episodes=options.evaluate_episodes,
-        checkpoint_every=options.checkpoint_every, overrides=settings_from(options.set),
-        env_kwargs=settings_from(options.env_set), teacher=options.teacher,
-        training_kwargs=training_settings(options),
-    )  # fmt: skip
+    return run_settings(options, options.agent, options.env)
 
 
 @pytest.mark.parametrize(
@@ -99,6 +92,8 @@ def settings_of(command: str) -> RunSettings:
             env_kwargs={"terrain": "rough"},
             training_kwargs={"randomised": True, "push_every_s": [1.0, 3.0], "conditions": {"push": [0.0, 4.0]}},
         ),
+        RunSettings(agent="slim", env_id="cadenza/PandaPlay-v0", preset="lsd", n_envs=16),
+        RunSettings(agent="slim", env_id="cadenza/PandaPlay-v0", preset="slim", n_envs=1),
         RunSettings(agent="symphony", env_id="Hopper-v5", preset="s3", overrides={"resine": "width", "tau": 1e-3}),
     ],
 )

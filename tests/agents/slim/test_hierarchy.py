@@ -86,6 +86,14 @@ def test_actions_become_skills(puck: Any, pusher: Any) -> None:
     assert np.allclose(found, [[0.6, 0.8], [1.0, 0.0], [-1.0, 0.0]])
 
 
+@pytest.mark.parametrize("wrong", [[[np.nan, 0.0]], [[1.0, 0.0, 0.0]], [1.0, 0.0], [[1.0, 0.0]] * 2])
+def test_actions_that_name_no_skill_are_refused(wrong: list[Any], puck: Any, pusher: Any) -> None:
+    env = tasks(pusher, puck, n=1)
+    env.reset()
+    with pytest.raises(CadenzaError, match="finite numbers of the shape"):
+        env.step(np.array(wrong))
+
+
 def test_a_choice_is_held_for_its_steps(puck: Any, pusher: Any) -> None:
     """East for 10 steps of 4 cm from 25 cm before the middle; the puck is 5 cm ahead of the point in the end."""
     env = tasks(pusher, puck, n=1)

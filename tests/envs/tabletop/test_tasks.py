@@ -265,6 +265,8 @@ def test_unknown_settings_are_named(settings: dict[str, Any], single: MakeSingle
     "settings",
     [
         {"weights": {"reach": 0.5, "safety": 0.6}}, {"actions": "joints", "control": "osc"}, {"physics_dt_s": 0.004},
+        {"physics_dt_s": 0.05},
+        {"weights": 3}, {"start_yaw_rad": float("inf")}, {"episode_steps": 2.5}, {"bounds": "no way"},
         {"camera": "top", "camera_size": 4}, {"threshold_m": 0.0}, {"start_noise_m": -1.0},
     ],
     ids=lambda settings: next(iter(settings)),

@@ -31,9 +31,12 @@ SLIM_WRONG = [
     ("n_steps", 1.5, "n_steps must be a whole number, not 1.5"),
     ("normalize_returns", "of", "normalize_returns must be true or false"),
     ("hidden", [64, "wide"], "hidden must be a list, each a whole number"),
-    ("objective", "lds", "objective must be one of lsd, metra, diayn"),
     ("weights", 3, "weights must be names in braces"),
     ("gammas", {"safety": 2}, r"safety must lie in \[0, 1\]"),
+    ("ent_coef", float("nan"), "ent_coef must be finite"),
+    ("max_grad_norm", 0, "max_grad_norm must be above 0"),
+    ("vf_coef", -1, "vf_coef must not be below 0"),
+    ("hidden", [0], "hidden must name at least one layer"),
     ("clip_range", 0, "clip_range must be above 0"),
 ]
 

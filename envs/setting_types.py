@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -37,6 +38,8 @@ def wrong_type(config: type, values: Mapping[str, Any]) -> str | None:
             return f"{name} must be {_told(hint)}, not {value!r}"
         if isinstance(plain, bool) and hint in (int, float):  # which Python counts as 1 and 0
             return f"{name} must be {_told(hint)}, not {value!r}"
+        if isinstance(plain, float) and not math.isfinite(plain):
+            return f"{name} must be finite, not {value!r}"
     return None
 
 
