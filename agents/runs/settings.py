@@ -62,7 +62,8 @@ class RunSettings:
             raise CadenzaError(f"torch_threads must be a number or {AUTO!r}, got {self.torch_threads!r}.")
         for name in ("total_steps", "n_envs", "torch_threads", "evaluate_episodes"):
             if getattr(self, name) != AUTO and getattr(self, name) < 1:
-                raise CadenzaError(f"{name} must be at least 1, got {getattr(self, name)}.")
+                option = "--steps" if name == "total_steps" else f"--{name.replace('_', '-')}"
+                raise CadenzaError(f"{name} must be at least 1, got {getattr(self, name)}.", f"Set it with {option}.")
         for name in ("evaluate_every", "checkpoint_every", "evaluate_every_s", "checkpoint_every_s"):
             if getattr(self, name) < 0:
                 raise CadenzaError(f"{name} must not be negative, got {getattr(self, name)}.", "0 switches it off.")
