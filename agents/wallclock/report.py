@@ -185,7 +185,8 @@ def _losses(figures: Figures) -> str:
     lines = ["**Where Symphony loses** (every column in which a peer is better, with the best peer; from the data):"]
     lines.append("")
     for ours, lost in losses(figures).items():
-        lines.append(f"- `{ours}`: {'; '.join(lost) if lost else 'in no column'}.")
+        lines.append(f"- `{ours}`:" if lost else f"- `{ours}`: in no column.")
+        lines += [f"    - {one}" for one in lost]
     return "\n".join(lines)
 
 

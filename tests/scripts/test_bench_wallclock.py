@@ -67,7 +67,7 @@ def test_interrupted_and_continued(
         assert [row["n"] for row in own] == ["2"] * (len(own) - 1) + ["3"]
     page = (tmp_path / "wallclock.md").read_text()
     assert "still to come" not in page
-    assert "- `symphony:demo`: " in page
+    assert "- `symphony:demo`:" in page
     assert "n = 3" in page
     record = json.loads((tmp_path / "wallclock.json").read_text())
     assert [(entry["agent"], entry["seed"], entry["normalize"]) for entry in record["runs"]] == [
