@@ -62,7 +62,7 @@ def test_an_empty_folder_is_used(tiny: Tiny, run_dir: Path) -> None:
         ({"agent": "sac", "overrides": {"bach_size": 3}}, "no setting of sac named 'bach_size'", "batch_size"),
         ({"agent": "sac", "overrides": {}, "preset": "cpu"}, "Presets are Symphony's", "--set NAME=VALUE"),
         ({"overrides": {"batch_size": -1}}, "batch_size must be positive", ""),
-        ({"overrides": {"batch_size": "many"}}, "'str'", ""),
+        ({"overrides": {"batch_size": "many"}}, "batch_size must be a whole number", ""),
         ({"overrides": {"age_law": "bel"}}, "age_law must be one of", ""),
         ({"agent": "ppo", "overrides": {"n_steps": 1}}, "ppo cannot be built", ""),
         ({"device": "abacus"}, "symphony cannot be built", ""),
