@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.names import unknown_name
+from cadenza.envs.setting_types import wrong_type
 
 Encoder = Literal["small", "resnet18"]
 Config = TypeVar("Config")
@@ -85,10 +85,9 @@ class CloningConfig:
     """Of weights, batches, augmentation and the choice of held-out layouts."""
 
     def __post_init__(self) -> None:
-        for one in dataclasses.fields(self):
-            fits, words = _KINDS[str(one.type)]
-            if not fits(getattr(self, one.name)):
-                raise CadenzaError(f"{one.name} must be {words}, not {getattr(self, one.name)!r}.")
+        # An encoder that there is not is answered with the nearest, below.
+        if wrong := wrong_type(type(self), {k: v for k, v in vars(self).items() if k != "encoder"}):
+            raise CadenzaError(f"{wrong}.")
         for name in ("steps", "batch_size", "learning_rate", "max_grad_norm", "validate_every", "checkpoint_every"):
             if not getattr(self, name) > 0:
                 raise CadenzaError(f"{name} must be above 0, not {getattr(self, name)}.")
@@ -113,35 +112,6 @@ class CloningConfig:
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
         return dataclasses.asdict(self)
-
-
-def _whole(value: Any) -> bool:
-    return not isinstance(value, bool) and isinstance(value, numbers.Integral)
-
-
-def _real(value: Any) -> bool:
-    return not isinstance(value, bool) and isinstance(value, numbers.Real) and math.isfinite(value)
-
-
-def _all(kind: Callable[[Any], bool], value: Any) -> bool:
-    return isinstance(value, tuple) and all(kind(one) for one in value)
-
-
-def _text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "int": (_whole, "a whole number"),
-    "float": (_real, "a number"),
-    "bool": (lambda value: isinstance(value, bool), "True or False"),
-    "Encoder": (_text, "a name"),
-    "str | None": (lambda value: value is None or _text(value), "a name"),
-    "tuple[str, ...]": (lambda value: _all(_text, value), "names"),
-    "tuple[int, ...]": (lambda value: _all(_whole, value), "whole numbers"),
-    "tuple[float, float]": (lambda value: _all(_real, value) and len(value) == 2, "two numbers"),
-}
-"""How the settings are annotated -> whether a value is of that kind, and how the kind is called."""
 
 
 FINE_TUNING: dict[str, Any] = {"steps": 1_000, "learning_rate": 3e-5}

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -133,36 +134,48 @@ class RunFolder:
         record = self.read_record()
         try:
             settings = RunSettings(**record["settings"])
-            then = record.get("preset_settings", {})
-            now = (_preset_values(settings) or {}) if then else {}
-            # A setting that there was not yet did what its class's default does, whatever the preset says today.
-            then = {**_preset_defaults(settings), **then} if then else {}
-            changed = {name: value for name, value in then.items() if name != "summary" and now.get(name) != value}
-            return dataclasses.replace(settings, overrides={**changed, **settings.overrides})
+            then = {name: value for name, (value, _) in preset_changes(settings, record.get("preset_settings")).items()}
+            return dataclasses.replace(settings, overrides={**then, **settings.overrides})
         except (TypeError, KeyError, ValueError) as error:
             raise CadenzaError(f"{self.config} holds settings that this version does not know: {error}.") from error
 
 
-def _preset_values(settings: RunSettings) -> dict[str, Any] | None:
-    """What the preset of these settings says today, as JSON values; None for agents without presets."""
+def preset_changes(settings: RunSettings, then: Mapping[str, Any] | None) -> dict[str, tuple[Any, Any]]:
+    """Setting -> what the preset of a run said when it began, and what it says today, where these differ.
+
+    A setting that there was not yet did what its class's default does, whatever the preset says today.
+
+    Args:
+        settings: of the run.
+        then: the ``preset_settings`` of its ``config.json``; None where they were not recorded.
+
+    Raises:
+        ValueError: a preset that is no more.
+    """
+    if not then or (today := _preset_values(settings)) is None:
+        return {}
+    before = {**(_preset_values(settings, defaults=True) or {}), **then}
+    return {
+        name: (value, today.get(name))
+        for name, value in before.items()
+        if name != "summary" and today.get(name) != value
+    }
+
+
+def _preset_values(settings: RunSettings, defaults: bool = False) -> dict[str, Any] | None:
+    """What the preset of these settings says today, or its class where it says nothing, as JSON values; None for agents
+    without presets.
+    """
     if settings.agent == "symphony":
-        return resolve_config(settings.preset or "cpu", {}).to_dict()
+        return (SymphonyConfig() if defaults else resolve_config(settings.preset or "cpu", {})).to_dict()
     if settings.agent == "slim":
+        from cadenza.agents.slim.presets import SlimConfig
         from cadenza.agents.slim.presets import resolve_config as resolve_slim
 
-        values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(resolve_slim(settings.preset or "slim", {}))))
+        config = SlimConfig() if defaults else resolve_slim(settings.preset or "slim", {})
+        values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
         return values
     return None
-
-
-def _preset_defaults(settings: RunSettings) -> dict[str, Any]:
-    """What the settings of the agent's presets are where a preset says nothing, as JSON values."""
-    if settings.agent == "symphony":
-        return SymphonyConfig().to_dict()
-    from cadenza.agents.slim.presets import SlimConfig
-
-    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(SlimConfig())))
-    return values
 
 
 def provenance() -> dict[str, Any]:

@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cadenza.agents.runs.settings import provenance, write_bytes, write_json
-from cadenza.agents.symphony.presets import PRESETS, SymphonyConfig
+from cadenza.agents.runs.settings import preset_changes, provenance, write_bytes, write_json
 from cadenza.agents.wallclock.child import load_average
 from cadenza.agents.wallclock.earlier import earlier_runs
 from cadenza.agents.wallclock.plan import Plan, is_symphony
@@ -225,14 +224,13 @@ def _changes(runs: list[Finished]) -> str:
 
 
 def _changes_of(run: Finished) -> str:
-    preset = run.run.settings.preset or "cpu"
     if run.preset_settings is None:
         return "settings that were not recorded"
-    if preset not in PRESETS:
+    try:
+        changes = preset_changes(run.run.settings, run.preset_settings)
+    except ValueError:
         return "a preset that is no more"
-    today, off = PRESETS[preset].to_dict(), SymphonyConfig().to_dict()  # a setting that did not exist yet was off
-    then = {name: run.preset_settings.get(name, off[name]) for name in today if name != "summary"}
-    return ", ".join(f"{name} = {value} (today {today[name]})" for name, value in then.items() if value != today[name])
+    return ", ".join(f"{name} = {then} (today {today})" for name, (then, today) in changes.items())
 
 
 def _other_presets(groups: Groups) -> str:

@@ -45,6 +45,9 @@ class Play(TableTask):
         self.vector = np.zeros((n, len(GROUPS)))
         """Of the last step."""
         self._safety: dict[str, Array] = {}
+        self._pressed = self._sensor("object_force")
+        self.object_force = np.zeros(n)
+        """The most that cube and table pressed on each other within the last control step, N."""
 
     def draw(self, random: np.random.Generator) -> tuple[Array, float, Array]:
         half = self.place.start_noise if self.config.start_noise_m is None else self.config.start_noise_m
@@ -67,6 +70,13 @@ class Play(TableTask):
 
     def terminated(self, signals: Signals) -> NDArray[np.bool_]:
         return self._safety["off_table"] > 0
+
+    def watch(self, begin: bool = False) -> None:
+        super().watch(begin)
+        if begin:
+            self.object_force[:] = 0.0
+        else:
+            np.maximum(self.object_force, length(self._sensors[:, self._pressed])[:, 0], out=self.object_force)
 
     def infos(self, signals: Signals) -> list[dict[str, Any]]:
         force, pressed = self.force.tolist(), self.object_force.tolist()

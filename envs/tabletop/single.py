@@ -14,7 +14,7 @@ from cadenza.envs.tabletop.goals import GoalTask
 from cadenza.envs.tabletop.physics import SinglePhysics
 from cadenza.envs.tabletop.play import Play
 from cadenza.envs.tabletop.settings import configured
-from cadenza.envs.tabletop.task import TableTask
+from cadenza.envs.tabletop.task import TableTask, actions_of
 from cadenza.envs.tabletop.tasks import task_class
 from cadenza.robots import load_arm
 
@@ -83,8 +83,13 @@ class TableEnv(RenderedEnv):
         return self._observed(self.task.observation(self.task.reset(FIRST))), {}
 
     def step(self, action: NDArray[np.float32]) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """One control step. The time limit is Gymnasium's wrapper's."""
-        signals, rewards, terminated, terms = self.task.step(np.asarray(action, dtype=np.float64)[None])
+        """One control step. The time limit is Gymnasium's wrapper's.
+
+        Raises:
+            CadenzaError: an action of another shape, or with a number that is not finite; nothing has moved then.
+        """
+        given = actions_of(action, (self.task.driver.size,))
+        signals, rewards, terminated, terms = self.task.step(given[None])
         info = {
             "reward_terms": {name: float(values[0]) for name, values in terms.items()},
             **self.task.infos(signals)[0],

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import mujoco
 import numpy as np
 from gymnasium import spaces
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from cadenza.controllers.hand_bounds import HandBounds
 from cadenza.controllers.poses import length, multiply
@@ -76,7 +76,6 @@ class TableTask:
         self._sensors = self.physics.read("sensordata")
         self._touch = np.array([self._sensor(f"{side}_touch").start for side in ("left", "right")])
         self._table, self._self, self._pinch = map(self._sensor, ("table_force", "self_force", "pinch_force"))
-        self._object_force = self._sensor("object_force")
 
         self.pictures = Pictures(self.physics, config.camera, config.camera_size)
         terms = state_terms(arm, with_object=self.has_object)
@@ -94,8 +93,8 @@ class TableTask:
             "steps": self.steps, "action": self.action, "last_action": self.last_action, "goal": self.goal,
             **self.driver.memory,
         }  # fmt: skip
-        self.force, self.object_force, self.speed_share = np.zeros(n), np.zeros(n), np.zeros(n)
-        """The most of the last control step: of the arm's contacts, between cube and table, N; of a joint's speed."""
+        self.force, self.speed_share = np.zeros(n), np.zeros(n)
+        """The most within the last control step: of the arm's contacts, N, and of a joint's speed over its limit."""
         self._all = np.arange(n)
 
     def _hand_bounds(self) -> HandBounds:
@@ -196,7 +195,7 @@ class TableTask:
             self.goal[index] = goal
         if self.has_goal:
             self.physics.mocap_pos[ids, 0] = self.goal[ids]
-        for array in (self.steps, self.action, self.last_action, self.force, self.object_force, self.speed_share):
+        for array in (self.steps, self.action, self.last_action, self.force, self.speed_share):
             array[ids] = 0
         self.physics.derive(ids)
         self.driver.begin(ids)
@@ -206,53 +205,42 @@ class TableTask:
         """One control step of every copy.
 
         Args:
-            actions: in [-1, 1], shape (n, size); values beyond are cut.
+            actions: in [-1, 1], shape (n, size), see :func:`actions_of`; values beyond are cut.
 
         Returns:
             signals, rewards (n,), terminated (n,) and the terms that add up to the reward, (n,) each. An episode that
             ends is not begun anew.
 
         Raises:
-            CadenzaError: another shape, or a number that is not finite; nothing has moved then.
+            CadenzaError: a number that is not finite; nothing has moved then.
         """
-        given = self.checked_actions(actions)
-        if not np.isfinite(given).all():
+        finite = np.isfinite(actions).all(axis=1)
+        if not finite.all():
             raise CadenzaError(
-                f"An action holds a number that is not finite: {given[~np.isfinite(given).all(axis=1)][0].tolist()}.",
+                f"An action holds a number that is not finite: {actions[~finite][0].tolist()}.",
                 "The environment stands as it did before it.",
             )
         self.last_action[:] = self.action
-        self.action[:] = np.clip(given, -1.0, 1.0)
+        self.action[:] = np.clip(actions, -1.0, 1.0)
         self.driver.command(self.action)
-        self.force[:] = self.object_force[:] = self.speed_share[:] = 0.0
-        dof = self.index.dof
+        self.watch(begin=True)
         for _ in range(self.substeps):
             self.driver.before_physics()
             self.physics.step()
-            np.maximum(self.force, self._forces(), out=self.force)
-            np.maximum(self.object_force, length(self._sensors[:, self._object_force])[:, 0], out=self.object_force)
-            share = np.abs(self.physics.qvel[:, dof]) / self.speed_limits
-            np.maximum(self.speed_share, share.max(axis=1), out=self.speed_share)
+            self.watch()
         self.steps += 1
         signals = self.signals()
         reward, terms = self.reward(signals)
         return signals, reward, self.terminated(signals), terms
 
-    def checked_actions(self, actions: NDArray[np.floating]) -> Array:
-        """The actions, if there is one of the right size for every copy.
-
-        Raises:
-            CadenzaError: there is not; numpy would use one for all.
-        """
-        given = np.asarray(actions, dtype=np.float64)
-        if given.shape != self.action.shape:
-            size, wrong = self.driver.size, given.shape[1:] if self.n == 1 and given.shape[:1] == (1,) else given.shape
-            wanted = f"({size},)" if self.n == 1 else f"({self.n}, {size})"
-            raise CadenzaError(
-                f"An action of the shape {wrong} was given; here it has {wanted}.",
-                "action_space says what is taken: the hand's or the joints' numbers, then the gripper's.",
-            )
-        return given
+    def watch(self, begin: bool = False) -> None:
+        """Keep the most of what passes within a control step, after each physics step; forget it at the ``begin``."""
+        if begin:
+            self.force[:] = self.speed_share[:] = 0.0
+            return
+        np.maximum(self.force, self._forces(), out=self.force)
+        share = np.abs(self.physics.qvel[:, self.index.dof]) / self.speed_limits
+        np.maximum(self.speed_share, share.max(axis=1), out=self.speed_share)
 
     def signals(self) -> Signals:
         """Everything about all copies; their states must be derived."""
@@ -430,6 +418,21 @@ def rotate(quaternion: Array, vector: Array) -> Array:
     pure = np.concatenate((np.zeros((len(vector), 1)), vector), axis=1)
     turned: Array = multiply(multiply(quaternion, pure), quaternion * np.array([1.0, -1.0, -1.0, -1.0]))[:, 1:]
     return turned
+
+
+def actions_of(given: ArrayLike, shape: tuple[int, ...]) -> Array:
+    """Actions as an array of floats.
+
+    Raises:
+        CadenzaError: another shape; numpy would use one number, or one action, for all.
+    """
+    actions = np.asarray(given, dtype=np.float64)
+    if actions.shape != shape:
+        raise CadenzaError(
+            f"An action of the shape {actions.shape} was given; here it has {shape}.",
+            "action_space says what is taken: the hand's or the joints' numbers, then the gripper's.",
+        )
+    return actions
 
 
 def numbers_of(name: str, given: Sequence[float], sizes: tuple[int, ...], meaning: str) -> Array:

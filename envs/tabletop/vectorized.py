@@ -21,7 +21,7 @@ from cadenza.envs.tabletop.physics import BatchPhysics
 from cadenza.envs.tabletop.play import Play
 from cadenza.envs.tabletop.settings import configured
 from cadenza.envs.tabletop.single import reward_of
-from cadenza.envs.tabletop.task import TableTask
+from cadenza.envs.tabletop.task import TableTask, actions_of
 from cadenza.envs.tabletop.tasks import task_class
 from cadenza.robots import load_arm
 
@@ -100,7 +100,7 @@ class TableVecEnv(SharedVecEnv):
 
     def step_async(self, actions: NDArray[np.floating]) -> None:
         """Keep the actions, (n, size), for :meth:`step_wait`; CadenzaError for another shape."""
-        self._actions[:] = self.task.checked_actions(actions)
+        self._actions[:] = actions_of(actions, self._actions.shape)
 
     def step_wait(self) -> VecEnvStepReturn:
         """Step all copies; begin ended episodes anew."""

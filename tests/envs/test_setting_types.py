@@ -36,6 +36,8 @@ SLIM_WRONG = [
     ("ent_coef", float("nan"), "ent_coef must be finite"),
     ("max_grad_norm", 0, "max_grad_norm must be above 0"),
     ("vf_coef", -1, "vf_coef must not be below 0"),
+    ("hidden", [64, True], "hidden must be a list, each a whole number"),
+    ("weights", {"reach": float("inf")}, "weights must be finite"),
     ("hidden", [0], "hidden must name at least one layer"),
     ("clip_range", 0, "clip_range must be above 0"),
 ]
