@@ -98,7 +98,7 @@ def _add_sensors(spec: mujoco.MjSpec, arm: ArmRobot) -> None:
 
 
 def _add_object_force(spec: mujoco.MjSpec) -> None:
-    """What cube and table press on each other; on its own, as it costs a twentieth of the speed."""
+    """What cube and table press on each other; on its own, as it costs a twentieth of the speed (docs/tabletop.md)."""
     sensor = spec.add_sensor(name="object_force", type=mujoco.mjtSensor.mjSENS_CONTACT)
     sensor.objtype = sensor.reftype = mujoco.mjtObj.mjOBJ_GEOM
     sensor.objname, sensor.refname = "object", "table"
