@@ -128,7 +128,7 @@ def resume(
         CadenzaError: no run there, no checkpoint that is whole, or another program that is training it.
     """
     folder = RunFolder(run)
-    folder.read_record()
+    folder.read_record()  # where no run is, no folder is made to lock
     with alone_in(folder.path):
         return _resume(folder, watcher or SilentWatcher(), total_steps, time_limit_s, train_limit_s)
 
