@@ -113,7 +113,6 @@ def _record(plan: Plan, command: str, runs: list[Finished], missing: int) -> dic
                 "seed": run.run.seed,
                 **{name: run.final[name] for name in kept},
                 **{name: run.final.get(name) for name in ("threads", "threads_changed")},  # not in runs of before
-                "note": run.final.get("note"),  # written by hand into an earlier report
                 "preset_settings": run.preset_settings,
                 "overrides": run.run.settings.overrides,
                 "normalize": run.run.settings.normalize,
@@ -234,12 +233,11 @@ def _changes_of(run: Finished) -> str:
 
 
 def _other_presets(groups: Groups) -> str:
-    """A warning where a Symphony of the table is not the preset that its name stands for today, and the runs' notes."""
+    """A warning where a Symphony of the table is not the preset that its name stands for today."""
     lines = []
     for agent, runs in groups.items():
         if is_symphony(agent) and (changes := _changes(runs)):
             lines.append(f"**Not today's preset:** `{agent}` had {changes}.")
-        lines += [note for note in dict.fromkeys(run.final.get("note") for run in runs) if note]
     return " ".join(lines)
 
 
