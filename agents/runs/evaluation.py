@@ -17,7 +17,7 @@ from cadenza.envs.motor_watch import MotorWatch
 Act = Callable[[NDArray[Any]], NDArray[Any]]
 """Observation -> action in the environment's action space."""
 
-# Two-sided 95 % quantiles of Student's t by degrees of freedom (any statistics text); 1.96 beyond.
+# Two-sided 95 % quantiles of Student's t by degrees of freedom (any statistics text).
 _T95 = [
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
     2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
@@ -104,11 +104,19 @@ def _add_measures(sums: dict[str, float], info: dict[str, Any]) -> None:
             sums[name] = sums.get(name, 0.0) + float(value)
 
 
+def _t95(degrees: int) -> float:
+    if degrees <= len(_T95):
+        return _T95[degrees - 1]
+    z = 1.959964  # of the normal distribution; then the expansion in 1/degrees (Abramowitz & Stegun, 26.7.5)
+    first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    return z + first / degrees + second / degrees**2
+
+
 def summarize(returns: list[float], lengths: list[int], survived: int, measures: dict[str, float]) -> Evaluation:
     """Means, deviations and interval of finished episodes."""
     n = len(returns)
     mean, std = float(np.mean(returns)), float(np.std(returns, ddof=1)) if n > 1 else 0.0
-    half = (_T95[n - 2] if n - 2 < len(_T95) else 1.96) * std / math.sqrt(n) if n > 1 else None
+    half = _t95(n - 1) * std / math.sqrt(n) if n > 1 else None
     return Evaluation(
         n=n,
         return_mean=mean,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -38,6 +39,7 @@ def header_of(model: Symphony) -> dict[str, Any]:
         "extra": model.get_extra_state(),
         "reward_scale": model.replay_buffer.reward_scale,
         "exploring": model.replay_buffer.exploring,
+        "scheduled": callable(model.learning_rate),
     }
     if model.groups is not None:
         header["groups"] = model.groups.to_json()
@@ -70,6 +72,12 @@ def restored(
     action_space = storage.box_from_json(header["action_space"])
     settings = {k: overrides.pop(k) for k in ("seed", "verbose", "tensorboard_log") if k in overrides}
     check_kept(header["config"], overrides)
+    if header.get("scheduled") and "learning_rate" not in overrides:
+        warnings.warn(
+            "This agent learned with a schedule of its learning rate, which a file does not keep. To go on with it: "
+            "load(..., learning_rate=the schedule).",
+            stacklevel=3,
+        )
     config = {**header["config"], **overrides}
     model = cls(
         "MlpPolicy",

@@ -112,7 +112,9 @@ def actor_branch(policy: SymphonyPolicy, batch: Batch, noise: Tensor | None = No
     # 3. The target of the online critics.
     scale, resistance = next_scale, next_resistance
     if config.clamp == "swaddling":
-        low, high = config.clamp_epsilon, 1.0 - config.clamp_epsilon
+        # In float32 1 - 1e-8, Saya's bound, is 1, where the loss is infinite: the number before it instead.
+        below_one = 1.0 - torch.finfo(scale.dtype).eps / 2
+        low, high = config.clamp_epsilon, min(1.0 - config.clamp_epsilon, below_one)
         scale, resistance = scale.clamp(low, high), resistance.clamp(low, high)
     swaddle = swaddling(scale, resistance, config.swaddling_reduction)
     rewards = batch.rewards

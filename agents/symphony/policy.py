@@ -374,6 +374,7 @@ class SymphonyPolicy(BasePolicy):
         return {
             "observation_space": self.observation_space,
             "action_space": self.action_space,
+            "lr_schedule": self._dummy_schedule,  # as in Stable-Baselines3: the optimiser is not stored
             "config": self.config,
             "actor_observation_size": self.actor_observation_size,
             "gammas": self.gammas,

@@ -121,8 +121,8 @@ class SymphonyConfig:
     """Step the environments while the learner updates, on a thread of their own (ours): actions are one update older.
     Has no effect with train_freq > 1 or where environments render."""
     deliberate_fall_steps: int = 50
-    """Within this many steps of the artificial time limit the scaled action is zeroed and only noise remains, so that
-    the episode ends in a true terminal. 0 = off."""
+    """From this many steps before the artificial time limit on (steps 950 to 1,000 of 1,000) the scaled action is
+    zeroed and only noise remains, so that the episode ends in a true terminal. 0 = off."""
     noiseless: bool = False
     """Real-robot mode: no noise in the environment after exploration, std 1/2 in updates, rewards in the target
     multiplied by the mean resistance."""
@@ -142,6 +142,10 @@ class SymphonyConfig:
         for name in positive.split():
             if getattr(self, name) <= 0:
                 raise ValueError(f"Symphony: {name} must be positive, got {getattr(self, name)}.")
+        for name in ("learning_rate_end", "deliberate_fall_steps", "smoothness_weight", "normalize_until"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ValueError(f"Symphony: {name} must not be below 0, got {value}.")
         for name in ("gamma", "tau", "gradient_dropout_p"):
             value = getattr(self, name)
             if value is not None and not 0.0 <= value <= 1.0:
@@ -157,6 +161,10 @@ class SymphonyConfig:
             raise ValueError("Symphony: gradient_dropout='latent' needs feature_extractor=True.")
         if not 0.0 < self.clamp_epsilon < 0.5:
             raise ValueError(f"Symphony: clamp_epsilon must lie in (0, 0.5), got {self.clamp_epsilon}.")
+        if self.clamp == "actor" and self.clamp_epsilon < 1e-7:
+            raise ValueError(
+                f"Symphony: clamp_epsilon = {self.clamp_epsilon} is lost beside 1 in float32; give 1e-7 or more."
+            )
         if not 0.0 <= self.actor_average < 1.0:
             raise ValueError(f"Symphony: actor_average must lie in [0, 1), got {self.actor_average}.")
         self._check_groups()

@@ -93,8 +93,10 @@ def box_from_json(data: dict[str, Any]) -> spaces.Box:
 def write_replay(path: Any, buffer: FadingReplayBuffer) -> None:
     """Write the rows in use and the buffer's counters as one .npz (float16 or float32 as stored)."""
     ranges = buffer.dirty_slots_since(0)
-    arrays = {f"{name}_{i}": a[s:e] for name, a in buffer.storage().items() for i, (s, e) in enumerate(ranges)}
-    state = np.frombuffer(json.dumps(buffer.get_extra_state()).encode(), dtype=np.uint8)
+    parts = {f"{name}_{i}": a[s:e] for name, a in buffer.storage().items() for i, (s, e) in enumerate(ranges)}
+    parts["ranges"] = np.array(ranges, dtype=np.int64)
+    parts["buffer_size"] = np.array(buffer.buffer_size, dtype=np.int64)
+    parts["state"] = np.frombuffer(json.dumps(buffer.get_extra_state()).encode(), dtype=np.uint8)
     target = path
     if isinstance(path, str | pathlib.Path):
         target = pathlib.Path(path)
@@ -102,33 +104,46 @@ def write_replay(path: Any, buffer: FadingReplayBuffer) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(target, pathlib.Path):
         with open(target, "wb") as file:
-            np.savez(file, allow_pickle=False, ranges=np.array(ranges, dtype=np.int64), state=state, **arrays)
+            np.savez(file, allow_pickle=False, **parts)
     else:
-        np.savez(target, allow_pickle=False, ranges=np.array(ranges, dtype=np.int64), state=state, **arrays)
+        np.savez(target, allow_pickle=False, **parts)
 
 
 def read_replay(path: Any, buffer: FadingReplayBuffer) -> None:
-    """Read :func:`write_replay`'s file into a buffer of the same capacity and spaces.
+    """Read :func:`write_replay`'s file into a buffer of the same capacity and spaces; what it held is forgotten.
 
     Raises:
-        ValueError: the file's rows do not fit this buffer.
+        ValueError: the file's rows do not fit this buffer, which is then as it was.
     """
     if isinstance(path, str | pathlib.Path):
         path = pathlib.Path(path)
         path = path if path.suffix or path.exists() else path.with_suffix(".npz")
+    advice = "Use the same environment, buffer_size and learning_starts."
     with np.load(path, allow_pickle=False) as data:
-        ranges = data["ranges"].tolist()
-        for name, array in buffer.storage().items():
-            for i, (start, stop) in enumerate(ranges):
-                rows = data[f"{name}_{i}"]
-                if stop > len(array) or rows.shape[1:] != array.shape[1:]:
-                    raise ValueError(
-                        f"The stored replay buffer has rows of shape {rows.shape[1:]} up to {stop}; this agent's "
-                        f"buffer holds {len(array)} rows of shape {array.shape[1:]}. "
-                        "Use the same environment and buffer_size."
-                    )
-                array[start:stop] = rows
-        buffer.set_extra_state(json.loads(data["state"].tobytes().decode()))
+        # A ring of another size would be read from another place: rows that were never written, or the wrong ages.
+        there = int(data["buffer_size"]) if "buffer_size" in data else None
+        if there != buffer.buffer_size:
+            told = "an earlier version's" if there is None else f"of {there:,} transitions"
+            raise ValueError(
+                f"The stored replay buffer is {told}, this agent's of {buffer.buffer_size:,} transitions. {advice}"
+            )
+        parts = {
+            (name, start, stop): data[f"{name}_{i}"]
+            for name in buffer.storage()
+            for i, (start, stop) in enumerate(data["ranges"].tolist())
+        }
+        state = json.loads(data["state"].tobytes().decode())
+    arrays = buffer.storage()
+    for (name, start, stop), rows in parts.items():
+        if rows.shape != arrays[name][start:stop].shape:
+            raise ValueError(
+                f"The stored replay buffer has rows of shape {rows.shape[1:]}, this agent's "
+                f"{arrays[name].shape[1:]}. {advice}"
+            )
+    buffer.reset()
+    for (name, start, stop), rows in parts.items():
+        arrays[name][start:stop] = rows
+    buffer.set_extra_state(state)
 
 
 def generator_to_hex(generator: torch.Generator) -> str:

@@ -121,6 +121,8 @@ class Symphony(OffPolicyAlgorithm):
         self._made_env = self.env if isinstance(env, str) else None
         self._episode_steps = np.zeros(0, dtype=np.int64)
         self._time_limits = np.zeros(0)
+        self._stored_at = 0
+        """``num_timesteps`` when a transition was stored last."""
         self.actor_observation_size: int | None = None
         """How many leading entries of the observation the actor sees; None: all."""
         if self.env is not None:
@@ -203,7 +205,7 @@ class Symphony(OffPolicyAlgorithm):
         # Of an id Stable-Baselines3 makes an environment that could render, though nobody can have it do so in a step.
         renders = self.env is not self._made_env and any(self.env.get_attr("render_mode"))
         self._overlaps = self.config.overlap and not renders
-        self._time_limits = np.array([_time_limit(spec) for spec in self.env.get_attr("spec")])
+        self._time_limits = _time_limits(self.env)
         return result
 
     def _sample_action(
@@ -244,7 +246,8 @@ class Symphony(OffPolicyAlgorithm):
             return super().learn(total_timesteps, callback, **arguments)
         finally:
             self._ended = False
-            if self._environments.drop():
+            # A callback that stops takes a step that nobody stored: the observation before it is not the next one's.
+            if self._environments.drop() or self._stored_at != self.num_timesteps:
                 self._last_obs = None
             self._environments.close()
             self.branches.close()
@@ -310,6 +313,7 @@ class Symphony(OffPolicyAlgorithm):
             self._group_sums[-1] += len(vectors)
             reward = self.groups.stored(vectors)
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+        self._stored_at = self.num_timesteps
         self._episode_steps += 1
         self._episode_steps[dones] = 0
 
@@ -481,7 +485,13 @@ class Symphony(OffPolicyAlgorithm):
         storage.read_replay(path, self.replay_buffer)
 
 
-def _time_limit(spec: Any) -> float:
-    """The artificial time limit in steps of an environment's spec; infinity where there is none."""
-    limit = getattr(spec, "max_episode_steps", None)
-    return float(limit) if limit else float("inf")
+def _time_limits(env: VecEnv) -> NDArray[np.float64]:
+    """The artificial time limit of each environment in steps, of its spec or of a TimeLimit put round it by hand.
+
+    Infinity where there is none.
+    """
+    limits = [getattr(spec, "max_episode_steps", None) for spec in env.get_attr("spec")]
+    if None in limits and env.has_attr("_max_episode_steps"):
+        by_hand = env.get_attr("_max_episode_steps")
+        limits = [wrapped if limit is None else limit for limit, wrapped in zip(limits, by_hand, strict=True)]
+    return np.array([float(limit) if limit else np.inf for limit in limits])

@@ -153,11 +153,16 @@ def progress_of(run: PlannedRun, plan: Plan) -> Progress:
     manifest = CheckpointStore(folder.checkpoints).latest()
     train_s = float(manifest["extra"]["train_s"])
     final = read_final(run.folder)
-    ran_s = final["budget_s"] if final else train_s
-    # A run killed between its last checkpoint and its final evaluation has gone beyond its budget by a rollout.
-    if ran_s > (plan.budget_s if final else 1.02 * plan.budget_s + 5.0):
+    # An extension that was interrupted: what the final evaluation was of is no longer the end of the run's tables.
+    extended = final is not None and manifest["step"] != final["step"]
+    if final is None or (extended and plan.budget_s > final["budget_s"]):
+        # A run killed between its last checkpoint and its final evaluation has gone beyond its budget by a rollout.
+        too_long = train_s > 1.02 * plan.budget_s + 5.0
+    else:
+        too_long = extended or final["budget_s"] > plan.budget_s
+    if too_long:
         raise CadenzaError(
-            f"{run.folder} has trained for {ran_s / 60:.1f} min, longer than --minutes {plan.minutes:g}.",
+            f"{run.folder} has trained for {train_s / 60:.1f} min, longer than --minutes {plan.minutes:g}.",
             "Give at least as many minutes, or another --out.",
         )
     done = final is not None and final["budget_s"] == plan.budget_s and final["evaluation"]["n"] == plan.final_episodes

@@ -2,8 +2,9 @@
 
     python docs/results/cpu_ablation.py runs --out docs/results
 
-Reads ``RUNS/ablation-NAME`` for the arms below, which have seed 0, and for the preset itself the three seeds of
-docs/results/wallclock.csv: their spread says what a difference is worth.
+Reads ``RUNS/ablation-NAME`` for the arms below, which have seed 0. The rows of the preset itself, three seeds whose
+spread says what a difference is worth, are kept from docs/results/cpu-ablation.csv: they are the wall-clock benchmark's
+of before batches were mirrored.
 """
 
 from __future__ import annotations
@@ -31,10 +32,8 @@ COLUMNS = ("arm", "step", "train_s", "return_mean", "return_std", "n", "forward_
 def rows_of(arm: str, runs: Path) -> list[dict[str, str]]:
     """Evaluations of one arm; none where it has not been run."""
     if arm.startswith("preset"):
-        seed = arm.removeprefix("preset, seed ") if "seed" in arm else "0"
-        with (Path(__file__).parent / "wallclock.csv").open() as file:
-            found = [row for row in csv.DictReader(file) if (row["agent"], row["seed"]) == ("symphony:cpu", seed)]
-            return [row for row in found if row["phase"] == "training"]
+        with (Path(__file__).parent / "cpu-ablation.csv").open() as file:
+            return [row for row in csv.DictReader(file) if row["arm"] == arm]
     path = runs / f"ablation-{arm}" / "evaluations.csv"
     if not path.is_file():
         return []
@@ -49,13 +48,14 @@ def main() -> None:
     parse.add_argument("--most-steps", type=int, default=120_000)
     told = parse.parse_args()
     figure, axis = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    arms = {arm: rows_of(arm, told.runs) for arm in ARMS}  # before the table is written anew
     with (told.out / "cpu-ablation.csv").open("w", newline="") as file:
         table = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
         table.writeheader()
         for arm, label in ARMS.items():
-            rows = [row for row in rows_of(arm, told.runs) if int(row["step"]) <= told.most_steps]
+            rows = [row for row in arms[arm] if int(row["step"]) <= told.most_steps]
             for row in rows:
-                table.writerow({"arm": arm, **row})
+                table.writerow({**row, "arm": arm})
             if rows:
                 line: dict[str, Any] = {"linewidth": 1.5}
                 if arm.startswith("preset"):

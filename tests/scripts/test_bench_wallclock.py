@@ -97,6 +97,13 @@ def test_interrupted_and_continued(
         assert said in capsys.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
+    # Nor is what trained on after its final evaluation: an extension that was interrupted.
+    final = next(tmp_path.glob("runs/*/final.json"))
+    record = json.loads(final.read_text())
+    final.write_text(json.dumps({**record, "step": record["step"] - 1}))
+    assert run(command(tmp_path)) == 1
+    assert "longer than --minutes 0.025" in capsys.readouterr().err
+
 
 def test_a_run_that_fails_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bench", "wallclock", "--agents", "ppo", "--env", "CartPole-v1", "--out", str(tmp_path)]) == 1

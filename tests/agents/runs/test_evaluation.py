@@ -52,12 +52,12 @@ def test_by_hand() -> None:
     assert told == [(0, 2.0), (1, 4.0), (2, 6.0)]
 
 
-@pytest.mark.parametrize(("n", "t"), [(2, 12.706), (11, 2.228), (31, 2.042), (32, 1.96), (400, 1.96)])
+@pytest.mark.parametrize(("n", "t"), [(2, 12.706), (11, 2.228), (31, 2.042), (32, 2.0395), (50, 2.0096), (400, 1.9659)])
 def test_quantile(n: int, t: float) -> None:
     result = summarize([float(i) for i in range(n)], [1] * n, 0, {})
     assert result.return_ci95 is not None
     half = (result.return_ci95[1] - result.return_ci95[0]) / 2
-    assert half == pytest.approx(t * result.return_std / math.sqrt(n))
+    assert half == pytest.approx(t * result.return_std / math.sqrt(n), rel=1e-4)
     assert result.return_mean == pytest.approx((n - 1) / 2)
     assert result.forward_velocity_mean is None
 

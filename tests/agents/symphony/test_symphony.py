@@ -144,6 +144,23 @@ def test_replay_buffer_round_trip(tmp_path: Path) -> None:
     )
 
 
+def test_a_loaded_replay_buffer_is_all_there_is(tmp_path: Path) -> None:
+    model = tiny(prefill_repeats=True).learn(100)
+    model.save_replay_buffer(tmp_path / "replay")
+    other = tiny(prefill_repeats=True).learn(300)
+    other.load_replay_buffer(tmp_path / "replay")
+    for ours, theirs in zip(
+        model.replay_buffer.observation_moments(), other.replay_buffer.observation_moments(), strict=True
+    ):
+        assert np.array_equal(ours, theirs)
+    before = other.replay_buffer.sample_batch(64).observations.clone()
+    for refused, said in ((tiny(buffer_size=500), "of 2,000"), (tiny("Hopper-v5"), "of shape"), (tiny(), "of shape")):
+        with pytest.raises(ValueError, match=said):
+            refused.load_replay_buffer(tmp_path / "replay")
+        assert refused.replay_buffer.size() == 0
+    assert before.isfinite().all()
+
+
 def test_vectorised_envs_callbacks_tensorboard_progress_bar(tmp_path: Path) -> None:
     venv = make_vec_env("Pendulum-v1", n_envs=3, seed=0)
     model = tiny(venv, tensorboard_log=str(tmp_path / "tb"))
