@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cadenza.controllers.joint_pd import SPEED_SHARE, drive_reach, lead_time
-from cadenza.controllers.poses import Array, apply, checked, length, pose_difference, unit_quaternion
+from cadenza.controllers.poses import Array, apply, checked, finite, length, pose_difference, unit_quaternion
 from cadenza.robots.arm_description import ArmRobot
 from cadenza.robots.arm_pose import home_angles, joint_limits
 
@@ -141,4 +141,4 @@ class HandToJoints:
         # All joints slow down together, so that the hand keeps its direction.
         most = np.max(np.abs(step) / self._reach, axis=-1, keepdims=True)
         step = step / np.maximum(most, 1.0)
-        return np.clip(angles + step + np.asarray(weight, dtype=np.float64) / self.kp, *self.limits)
+        return np.clip(angles + step + finite("the weight", weight) / self.kp, *self.limits)

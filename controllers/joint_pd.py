@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cadenza.controllers.poses import Array, apply, checked
+from cadenza.controllers.poses import Array, apply, checked, finite
 from cadenza.robots.arm_description import ArmRobot
 from cadenza.robots.arm_pose import joint_limits, torque_limits, velocity_limits
 
@@ -66,7 +66,8 @@ class JointPD:
         acceleration_rad_s2: float = 8.0,
         frequency_rad_s: float = 20.0,
     ) -> None:
-        if not min(rate_hz, acceleration_rad_s2, frequency_rad_s) > 0 or not 0 < speed_share <= 1:
+        rates = rate_hz, acceleration_rad_s2, frequency_rad_s
+        if not all(0 < one < np.inf for one in rates) or not 0 < speed_share <= 1:
             raise ValueError(
                 "rate_hz, acceleration_rad_s2 and frequency_rad_s must be positive and speed_share in (0, 1]; "
                 f"got {rate_hz}, {acceleration_rad_s2}, {frequency_rad_s} and {speed_share}."
@@ -136,7 +137,7 @@ class JointPD:
         rate = checked("the velocity", velocity, self.size) - checked("velocities", velocities, self.size)
         wanted = self.frequency**2 * error + 2.0 * self.frequency * rate
         torque = apply(checked("the inertia", inertia, self.size, self.size), wanted)
-        return np.clip(torque + np.asarray(weight, dtype=np.float64), -self.torque_limits, self.torque_limits)
+        return np.clip(torque + finite("the weight", weight), -self.torque_limits, self.torque_limits)
 
     def targets(
         self,
@@ -153,8 +154,8 @@ class JointPD:
             weight: torque that carries the arm, N m, where no maker's controller adds it.
             angles: measured, rad: no joint that lags behind is told to catch up faster than its speed limit.
         """
-        target = checked("the reference", reference, self.size) + self.lead_s * np.asarray(velocity, dtype=np.float64)
+        target = checked("the reference", reference, self.size) + self.lead_s * finite("the velocity", velocity)
         if angles is not None:
             measured = checked("angles", angles, self.size)
             target = np.clip(target, measured - self._reach, measured + self._reach)
-        return np.clip(target + np.asarray(weight, dtype=np.float64) / self.kp, *self.limits)
+        return np.clip(target + finite("the weight", weight) / self.kp, *self.limits)

@@ -26,6 +26,14 @@ def checked(name: str, value: ArrayLike, *shape: int) -> Array:
     return array
 
 
+def finite(name: str, value: ArrayLike) -> Array:
+    """The value as an array of floats of any shape; ValueError where a number is not finite."""
+    array = np.asarray(value, dtype=np.float64)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds a number that is not finite: {array}.")
+    return array
+
+
 def unit_quaternion(name: str, value: ArrayLike) -> Array:
     """The quaternion (..., 4) with length 1.
 

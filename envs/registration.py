@@ -152,7 +152,9 @@ def make_env(env_id: str, *, render_mode: str | None = None, pictures: bool = Tr
             if not pictures:
                 kwargs.setdefault("visuals", False)
         elif env_id in table_ids():
-            kwargs.setdefault("max_episode_steps", int(kwargs.get("episode_steps", EPISODE_STEPS)))
+            steps = kwargs.get("episode_steps", EPISODE_STEPS)
+            # What is no number of steps is the environment's to refuse, by name.
+            kwargs.setdefault("max_episode_steps", steps if isinstance(steps, int) and steps > 0 else EPISODE_STEPS)
             if not pictures:
                 kwargs.setdefault("visuals", bool(kwargs.get("camera")))
         return gym.make(env_id, **kwargs)

@@ -110,6 +110,11 @@ def check_weights(groups: Sequence[str], weights: Mapping[str, float]) -> tuple[
     Raises:
         CadenzaError: an unknown group (the nearest names are listed), a weight below 0, or weights whose sum is not 1.
     """
+    if not isinstance(weights, Mapping):
+        raise CadenzaError(
+            f"Reward weights are names with numbers, not {weights!r}.",
+            f"For example: {dict.fromkeys(groups, round(1 / len(groups), 3))}",
+        )
     for name in weights:
         if name not in groups:
             raise unknown_name("reward group", name, groups)

@@ -38,7 +38,7 @@ FLOAT_KEY = "__float__"
 NOT_STATE = {
     "env", "metadata", "_metadata", "spec", "_cached_spec", "_saved_kwargs", "_ezpickle_args", "_ezpickle_kwargs",
     "action_space", "_action_space", "observation_space", "_observation_space", "model", "data", "mujoco_renderer",
-    "render_mode", "width", "height", "camera_id", "camera_name", "fullpath", "t_start", "results_writer",
+    "render_mode", "width", "height", "camera_id", "camera_name", "fullpath", "t_start", "results_writer", "made_with",
 }  # fmt: skip
 
 MAX_DEPTH = 32

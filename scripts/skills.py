@@ -446,10 +446,11 @@ def _plan(options: Plan, command: list[str]) -> None:
     rows = []
     try:
         planner = SkillPlanner(model, env, settings, seed=options.seed)
-        tasks.reset()
-        states, places, goals = planner.env.get_states(), tasks.places, tasks.goals.copy()
         for index in range(options.goals):
             which = index % env.num_envs
+            if which == 0:  # every copy begins somewhere else, and anew when all have had their turn
+                tasks.reset()
+                states, places, goals = planner.env.get_states(), tasks.places.copy(), tasks.goals.copy()
             began = time.perf_counter()
             cost = distance_to(env, goals[which])
             plan = planner.plan(states[which], cost)

@@ -206,6 +206,8 @@ class LSD(DiversityObjective):
             raise CadenzaError(
                 f"phi reads {self.feature_size} features of the world; {both[0].shape} and {both[1].shape} were given."
             )
+        if not np.isfinite(both).all():
+            raise CadenzaError(f"Features of the world must be finite: {both[0].tolist()}, {both[1].tolist()}.")
         pair = torch.as_tensor(np.array(both), device=self.updates.device)
         start, end = self.phi(pair)
         step = (end - start).cpu().numpy()

@@ -185,6 +185,10 @@ class MultiCriticPPO(PPO):
         gammas = dict(gamma) if isinstance(gamma, Mapping) else dict.fromkeys(self.critic_names, float(gamma))
         for name, value in gammas.items():
             if name not in self.critic_names:
+                if not per_group:
+                    raise CadenzaError("One critic has one gamma.", 'Discounts by group need critics="per_group".')
+                if name in names:
+                    raise CadenzaError(f"{name!r} has a discount and no weight: it is not learned from.")
                 raise unknown_name("reward group", name, self.critic_names)
             if not 0.0 <= value <= 1.0:
                 raise CadenzaError(f"The discount of {name!r} must lie between 0 and 1, not {value}.")

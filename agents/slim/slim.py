@@ -261,6 +261,13 @@ def conditioned(env: GymEnv | str, config: SlimConfig, *, verbose: int = 0, seed
         return SkillConditioned(vectorised, _prior(config), config.features, config.weights, seed=drawn)
     if found.prior != _prior(config):
         raise CadenzaError(f"This agent's skills are {_prior(config)}; the environment's are {found.prior}.")
+    wanted = features_of(found.venv, config.features)
+    if (type(found.features), found.features.size) != (type(wanted), wanted.size):
+        raise CadenzaError(
+            f"This agent's skills are to change features={config.features!r}; the environment's change others "
+            f"({type(found.features).__name__}, {found.features.size} numbers).",
+            "Give both the same features, or the environment without skills: SLIM adds them.",
+        )
     return vectorised
 
 

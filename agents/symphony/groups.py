@@ -60,6 +60,8 @@ class LearnedGroups:
         learned = check_weights(names, weights)
         for name in config.group_gamma or {}:
             if name not in learned:
+                if name in names:
+                    raise CadenzaError(f"{name!r} has a discount and no weight: it is not learned from.")
                 raise unknown_name("reward group", name, learned)
         gammas = tuple(float((config.group_gamma or {}).get(name, config.gamma)) for name in learned)
         return cls(declared, learned, tuple(float(weights[name]) for name in learned), gammas, config.critics)

@@ -55,12 +55,14 @@ class LeggedEnv(RenderedEnv):
         camera_name: str = "follow",
         **settings: Any,
     ):
-        self.draw_with(render_mode, width, height, camera_name)
+        shown = {"render_mode": render_mode, "width": width, "height": height, "camera_name": camera_name}
+        self.made_with = {"robot": robot, "task": task, **shown, **settings}
         kind, description = task_class(task), load_humanoid(robot)
         self.task: LeggedTask = kind(description, configured(kind, description, settings), 1, SinglePhysics)
         physics = self.task.physics
         assert isinstance(physics, SinglePhysics)
         self.model, self.data = physics.model, physics.data
+        self.draw_with(**shown)
         self.metadata = {**self.metadata, "render_fps": round(1 / self.task.dt)}
         self.observation_space = spaces.Box(-np.inf, np.inf, (self.task.layout.size,), np.float64)
         self.action_space = spaces.Box(-1.0, 1.0, (len(self.task.home),), np.float32)

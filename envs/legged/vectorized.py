@@ -45,7 +45,7 @@ class LeggedVecEnv(SharedVecEnv):
         robot: a name of ``cadenza list robots``.
         task: ``stand``, ``walk``, ``run`` or ``get_up``.
         n: copies.
-        threads: that step them; 0 takes all processors.
+        threads: that step them; 0: as many as measure fastest.
         env_id: what it is called in a dump.
         dump_path: gets the last states before something was not finite, once.
         settings: of the task's configuration, by name; ``visuals`` is False here, as nobody sees the copies.

@@ -65,7 +65,7 @@ class Camera:
         self._camera: str | int | None = None
         self._mujoco = _is_mujoco(env)
         if self._mujoco:
-            self._camera = _checked_camera(env.unwrapped.model, camera)
+            self._camera = checked_camera(env.unwrapped.model, camera)
             self._open()
         elif camera is not None:
             raise CadenzaError(f"Camera {camera!r} was asked for, but the environment has no MuJoCo model.")
@@ -132,7 +132,8 @@ def camera_names(model: Any) -> list[str]:
     return [model.camera(index).name or str(index) for index in range(model.ncam)]
 
 
-def _checked_camera(model: Any, camera: str | int | None) -> str | int | None:
+def checked_camera(model: Any, camera: str | int | None) -> str | int | None:
+    """The camera as MuJoCo's renderers take it; CadenzaError, with the names there are, for one that is not there."""
     names = camera_names(model)
     known = camera is None or camera in names or (isinstance(camera, int) and 0 <= camera < len(names))
     if not known:

@@ -19,6 +19,7 @@ from cadenza.envs.tabletop.tasks import task_class
 from cadenza.robots import load_arm
 
 FIRST = np.zeros(1, dtype=np.intp)
+SHAPED = 'A reward that is "shaped" depends on more than goals, so hindsight cannot compute it.'
 OF_PLAY = ("reward_groups", "reward_weights", "object_entries")
 
 
@@ -53,9 +54,11 @@ class TableEnv(RenderedEnv):
         camera_name: str = "scene",
         **settings: Any,
     ):
-        self.draw_with(render_mode, width, height, camera_name)
+        shown = {"render_mode": render_mode, "width": width, "height": height, "camera_name": camera_name}
+        self.made_with = {"arm": arm, "task": task, **shown, **settings}
         self.task: TableTask = task_class(task)(load_arm(arm), configured(settings), 1, SinglePhysics)
         self.model, self.data = self.task.model, self.task.physics.data(0)
+        self.draw_with(**shown)
         self.metadata = {**self.metadata, "render_fps": round(1 / self.task.dt)}
         self.observation_space, self.action_space = self.task.observation_space, self.task.action_space
         self._seeded = False
@@ -88,6 +91,8 @@ class TableEnv(RenderedEnv):
         Raises:
             CadenzaError: an action of another shape, or with a number that is not finite; nothing has moved then.
         """
+        if not self._seeded:
+            raise CadenzaError("The first step comes before the first reset.", "Call reset() first.")
         given = actions_of(action, (self.task.driver.size,))
         signals, rewards, terminated, terms = self.task.step(given[None])
         info = {
@@ -124,10 +129,21 @@ class TableEnv(RenderedEnv):
 
 
 class GoalTableEnv(TableEnv):
-    """The same for tasks with a goal: observations are dictionaries, as hindsight needs them."""
+    """The same for tasks with a goal: observations are dictionaries, as hindsight needs them.
 
-    def compute_reward(self, achieved_goal: ArrayLike, desired_goal: ArrayLike, info: Any) -> Any:
-        """The reward of goals (..., 3), as hindsight needs it; a number for a single pair."""
+    ``compute_reward(achieved_goal, desired_goal, info)`` gives the reward of goals (..., 3), a number for one pair. With
+    ``reward="shaped"`` observations are flat and it is not there: who looks for it, as Stable-Baselines3's ``check_env``
+    does, takes it for a promise of dictionaries.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "compute_reward":
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        if not vars(self)["task"].goal_apart:
+            raise AttributeError(f"{SHAPED} There is no compute_reward.")
+        return self._compute_reward
+
+    def _compute_reward(self, achieved_goal: ArrayLike, desired_goal: ArrayLike, info: Any) -> Any:
         return reward_of(self.task, achieved_goal, desired_goal)
 
 
@@ -141,7 +157,7 @@ def reward_of(task: TableTask, achieved: ArrayLike, desired: ArrayLike) -> Any:
         raise CadenzaError("Play has no goal to compute a reward of.", "Reach, Push and PickPlace have.")
     if not task.goal_apart:
         raise CadenzaError(
-            'A reward that is "shaped" depends on more than goals, so hindsight cannot compute it.',
+            SHAPED,
             'reward="sparse" and "dense" it can; "shaped" is for learners without.',
         )
     reward = task.compute_reward(achieved, desired)

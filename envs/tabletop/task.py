@@ -391,7 +391,8 @@ class TableTask:
         """Put :meth:`states` into these copies; the signals of all.
 
         Raises:
-            CadenzaError: states of another model or task, or not one for each copy.
+            CadenzaError: states of another model, of a task that remembers other things, with a number that is not
+                finite, or not one for each copy. Nothing is changed then.
         """
         if len(states) != len(ids):
             raise CadenzaError(f"There are {len(ids)} copies to restore and {len(states)} states.")
@@ -401,6 +402,8 @@ class TableTask:
                 raise CadenzaError(
                     "The saved state is of another model.", "Restore it in an environment of the same id and settings."
                 )
+            if not np.isfinite(state["physics"]).all():
+                raise CadenzaError("The saved state holds a number that is not finite.")
             if set(state["memory"]) != set(self.memory):
                 raise CadenzaError(
                     "The saved state is of another task.", "Restore it in an environment of the same id and settings."

@@ -40,7 +40,7 @@ class TableVecEnv(SharedVecEnv):
         arm: a name of ``cadenza.robots.arm_names()``.
         task: ``reach``, ``push``, ``pick_place`` or ``play``.
         n: copies.
-        threads: that step them; 0 takes all processors.
+        threads: that step them; 0: as many as measure fastest.
         env_id: what it is called in a dump.
         dump_path: gets the last states before something was not finite, once.
         settings: of the task's configuration, by name; without cameras ``visuals`` is False here, as nobody sees the
@@ -100,6 +100,8 @@ class TableVecEnv(SharedVecEnv):
 
     def step_async(self, actions: NDArray[np.floating]) -> None:
         """Keep the actions, (n, size), for :meth:`step_wait`; CadenzaError for another shape."""
+        if not self._last_finite:
+            raise CadenzaError("The first step comes before the first reset.", "Call reset() first.")
         self._actions[:] = actions_of(actions, self._actions.shape)
 
     def step_wait(self) -> VecEnvStepReturn:

@@ -181,6 +181,8 @@ def test_an_environment_of_other_skills_or_changed_observations_is_refused(point
         build(VecNormalize(points(**TABLE)))
     with pytest.raises(CadenzaError, match="This agent's skills are"):
         build(SkillConditioned(points(**TABLE), SkillPrior("one_hot", 4)))
+    with pytest.raises(CadenzaError, match="features='object'"):
+        build(SkillConditioned(points(**TABLE), SkillPrior(), "full_state"))
 
 
 # ------------------------------------------------------------------ storing

@@ -9,11 +9,13 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 import pytest
+from stable_baselines3.common.env_checker import check_env
 
 from cadenza.agents.slim.skills import SkillConditioned, SkillPrior
 from cadenza.controllers.poses import length, rotation_difference
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.names import UnknownNameError
+from cadenza.envs.registration import make_env
 from cadenza.envs.tabletop.play import reach_reward
 from cadenza.envs.tabletop.safety import safety_terms
 from cadenza.envs.tabletop.signals import Signals
@@ -400,8 +402,11 @@ def test_shaped_rewards_are_for_learners_without_hindsight(task: str, single: Ma
         np.testing.assert_array_equal(observation, many[0])
         assert reward == pytest.approx(rewards[0]) == pytest.approx(sum(info["reward_terms"].values()))
         assert 0.0 < reward < 1.0
+    with pytest.raises(AttributeError, match="more than goals"):
+        env.compute_reward(np.zeros(3), np.zeros(3), {})
     with pytest.raises(CadenzaError, match="more than goals"):
-        env.compute_reward(np.zeros(3), np.zeros(3), {})  # type: ignore[attr-defined]
+        envs.compute_reward(np.zeros(3), np.zeros(3), {})
+    check_env(env)
 
 
 def test_the_shaped_reward_prefers_the_goal_to_the_way_there(single: MakeSingle) -> None:
@@ -419,3 +424,26 @@ def test_bounds_grow_with_where_cubes_and_goals_may_be(together: MakeVec) -> Non
     plain, wide = together("PandaPush", 1), together("PandaPush", 1, goal_noise_m=0.2)
     assert plain.task.driver.bounds.high[1] == pytest.approx(0.25)
     assert wide.task.driver.bounds.high[1] == pytest.approx(0.3)
+
+
+def test_a_step_before_the_first_reset_is_refused(single: MakeSingle, together: MakeVec) -> None:
+    with pytest.raises(CadenzaError, match="before the first reset"):
+        single("PandaPush").step(np.zeros(7, np.float32))
+    with pytest.raises(CadenzaError, match="before the first reset"):
+        together("PandaPush", 2).step(np.zeros((2, 7)))
+
+
+def test_states_that_are_not_finite_are_refused(single: MakeSingle) -> None:
+    env = single("PandaPlay")
+    env.reset(seed=0)
+    state, before = env.get_state(), env.data.qpos.copy()
+    state["physics"] = np.full_like(state["physics"], np.nan)
+    with pytest.raises(CadenzaError, match="not finite"):
+        env.set_state(state)
+    np.testing.assert_array_equal(env.data.qpos, before)
+
+
+def test_an_episode_of_no_number_of_steps_is_refused() -> None:
+    for steps in ("abc", None, 2.5, 0):
+        with pytest.raises(CadenzaError, match="episode_steps"):
+            make_env("cadenza/PandaPlay-v0", pictures=False, episode_steps=steps)
