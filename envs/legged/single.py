@@ -55,7 +55,8 @@ class LeggedEnv(RenderedEnv):
         camera_name: str = "follow",
         **settings: Any,
     ):
-        shown = {"render_mode": render_mode, "width": width, "height": height, "camera_name": camera_name}
+        shown: dict[str, Any] = {"render_mode": render_mode, "width": width, "height": height}
+        shown["camera_name"] = camera_name
         self.made_with = {"robot": robot, "task": task, **shown, **settings}
         kind, description = task_class(task), load_humanoid(robot)
         self.task: LeggedTask = kind(description, configured(kind, description, settings), 1, SinglePhysics)

@@ -54,7 +54,8 @@ class TableEnv(RenderedEnv):
         camera_name: str = "scene",
         **settings: Any,
     ):
-        shown = {"render_mode": render_mode, "width": width, "height": height, "camera_name": camera_name}
+        shown: dict[str, Any] = {"render_mode": render_mode, "width": width, "height": height}
+        shown["camera_name"] = camera_name
         self.made_with = {"arm": arm, "task": task, **shown, **settings}
         self.task: TableTask = task_class(task)(load_arm(arm), configured(settings), 1, SinglePhysics)
         self.model, self.data = self.task.model, self.task.physics.data(0)
@@ -131,9 +132,9 @@ class TableEnv(RenderedEnv):
 class GoalTableEnv(TableEnv):
     """The same for tasks with a goal: observations are dictionaries, as hindsight needs them.
 
-    ``compute_reward(achieved_goal, desired_goal, info)`` gives the reward of goals (..., 3), a number for one pair. With
-    ``reward="shaped"`` observations are flat and it is not there: who looks for it, as Stable-Baselines3's ``check_env``
-    does, takes it for a promise of dictionaries.
+    ``compute_reward(achieved_goal, desired_goal, info)`` gives the reward of goals (..., 3), a number for one pair.
+    With ``reward="shaped"`` observations are flat and it is not there: who looks for it, as Stable-Baselines3's
+    ``check_env`` does, takes it for a promise of dictionaries.
     """
 
     def __getattr__(self, name: str) -> Any:
