@@ -386,7 +386,7 @@ def test_settings_of_the_command_line_are_read() -> None:
         ({"reward_weights": {"neer": 0.5, "calm": 0.5}}, "no reward group named 'neer'"),
         ({"reward_weights": {"near": 0.5, "calm": 0.4}}, "sum to 0.9"),
         ({"reward_weights": {"near": 1.5, "calm": -0.5}}, "not below 0"),
-        ({"reward_weights": {"near": 1.0}, "gamma": {"calm": 0.9}}, "reward group"),
+        ({"reward_weights": {"near": 1.0}, "gamma": {"calm": 0.9}}, "a discount and no weight"),
         ({"reward_weights": 0.5}, "reward_weights must be names in braces"),
         ({"gamma": {"calm": 1.5}}, r"lie in \[0, 1\]"),
         ({"critics": "summed", "gamma": {"calm": 0.5}}, "one critic has one gamma"),
