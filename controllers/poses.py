@@ -21,9 +21,7 @@ def checked(name: str, value: ArrayLike, *shape: int) -> Array:
     array = np.asarray(value, dtype=np.float64)
     if array.shape[-len(shape) :] != shape:
         raise ValueError(f"{name} has shape {array.shape}; its last axes must be {shape}.")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} holds a number that is not finite: {array}.")
-    return array
+    return finite(name, array)
 
 
 def finite(name: str, value: ArrayLike) -> Array:
