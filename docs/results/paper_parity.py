@@ -47,6 +47,7 @@ def main() -> None:
     axis.plot([PAPER_ED[5000]], [5000], "k*", markersize=11, label="ED in the paper: 5,000 at 227,000 steps")
     axis.axhline(5000, color="0.3", linewidth=0.8, linestyle=":")
     axis.set_xlim(0, max(260_000, 1.05 * steps[-1]))
+    axis.set_ylim(0, 8_000)  # room for the legend
     axis.set_xlabel("environment steps")
     axis.set_ylabel("noise-free return")
     axis.set_title("cadenza/HumanoidPaper-v0")
