@@ -107,6 +107,8 @@ def test_a_goal_gives_the_skill_that_leads_there() -> None:
         assert z[1] > 0.9
         with pytest.raises(CadenzaError, match="No skill leads there"):
             objective.goal_skill(goal, goal)
+        with pytest.raises(CadenzaError, match="must be finite"):
+            objective.goal_skill(goal, np.full(3, np.nan))
 
 
 # ------------------------------------------------------------------ METRA

@@ -156,3 +156,15 @@ def test_bad_input_is_refused(panda: ArmRobot) -> None:
         JointPD(panda, 0)
     with pytest.raises(ValueError, match="speed_share"):
         JointPD(panda, 20, speed_share=1.5)
+
+
+def test_weights_velocities_and_rates_that_are_not_finite_are_refused(panda: ArmRobot) -> None:
+    control, home = JointPD(panda, 250), home_angles(panda)
+    bad, still = np.full(control.size, np.nan), np.zeros(control.size)
+    for arguments in ({"velocity": bad}, {"weight": bad}, {"weight": np.inf}):
+        with pytest.raises(ValueError, match="not finite"):
+            control.targets(home, **arguments)
+    with pytest.raises(ValueError, match="the weight holds a number"):
+        control.torques(home, still, home, still, np.eye(control.size), weight=np.inf)
+    with pytest.raises(ValueError, match="must be positive"):
+        JointPD(panda, 250, frequency_rad_s=np.nan)
