@@ -13,7 +13,7 @@ from cadenza.controllers.poses import length
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.reward_groups import ObjectEntries, check_weights
 from cadenza.envs.tabletop.physics import Physics
-from cadenza.envs.tabletop.safety import VIOLATIONS, safety_terms
+from cadenza.envs.tabletop.safety import OBJECT_FORCE, VIOLATIONS, safety_terms
 from cadenza.envs.tabletop.settings import TableConfig
 from cadenza.envs.tabletop.signals import Signals
 from cadenza.envs.tabletop.task import Array, TableTask
@@ -45,6 +45,8 @@ class Play(TableTask):
         self.vector = np.zeros((n, len(GROUPS)))
         """Of the last step."""
         self._safety: dict[str, Array] = {}
+        self.violations = VIOLATIONS if config.object_limit_n is None else (*VIOLATIONS, OBJECT_FORCE)
+        """Terms of safety that are 1 or 0."""
         self._pressed = self._sensor("object_force")
         self.object_force = np.zeros(n)
         """The most that cube and table pressed on each other within the last control step, N."""
@@ -59,6 +61,8 @@ class Play(TableTask):
 
     def reward(self, signals: Signals) -> tuple[Array, dict[str, Array]]:
         reach, self._safety = reach_reward(signals), safety_terms(signals, self.limits, self.config.force_limit_n)
+        if self.config.object_limit_n is not None:
+            self._safety[OBJECT_FORCE] = (self.object_force > self.config.object_limit_n).astype(np.float64)
         safety = np.zeros(self.n)
         for values in self._safety.values():
             safety = safety - values
@@ -83,7 +87,7 @@ class Play(TableTask):
         grasped = (signals.touches[:, 0] & signals.touches[:, 1]).tolist()
         touched = (signals.touches[:, 0] | signals.touches[:, 1]).tolist()
         lifted = (signals.object_position[:, 2] > self.place.rest + LIFTED_M).tolist()
-        kinds = np.stack([self._safety[name] > 0 for name in VIOLATIONS], axis=1).tolist()
+        kinds = np.stack([self._safety[name] > 0 for name in self.violations], axis=1).tolist()
         return [
             {
                 "reward_vector": self.vector[index],
@@ -92,7 +96,7 @@ class Play(TableTask):
                 "touched": touched[index],
                 "grasped": grasped[index],
                 "lifted": lifted[index],
-                "violations": dict(zip(VIOLATIONS, kinds[index], strict=True)),
+                "violations": dict(zip(self.violations, kinds[index], strict=True)),
             }
             for index in range(self.n)
         ]

@@ -1,7 +1,7 @@
 """What a careful arm does not do: pure functions of the signals, each (n,), at least 0.
 
-The terms are those of the specification: a joint near its limit, a hard contact, a joint near its highest speed, the
-object off the table (1 each while it lasts), and the squared change of the action.
+A joint near its limit, a hard contact, a joint near its highest speed, the object off the table (1 each while it
+lasts), the squared change of the action, and, where it is asked for, the object pressed hard on the table.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ SPEED_SHARE = 0.9
 ACTION_RATE = 0.01
 VIOLATIONS = ("joint_limit", "contact_force", "joint_speed", "off_table")
 """Terms that are 1 or 0; ``action_rate`` is the fifth."""
+OBJECT_FORCE = "object_force"
+"""A violation that is ours and counts where it is asked for: the object pressed on the table."""
 
 
 def near_limit(s: Signals, limits: Array) -> Array:

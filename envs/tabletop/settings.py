@@ -48,6 +48,9 @@ class TableConfig:
     """Of Play's reward groups in its scalar reward; together 1."""
     force_limit_n: float = 10.0
     """Contact force of the arm with the table or itself above which safety is violated."""
+    object_limit_n: float | None = None
+    """Of Play: force between cube and table above which safety is violated too; None: what the hand presses on the
+    table through the cube counts for nothing."""
     camera: tuple[str, ...] = ()
     """Pictures in the observation: ``scene``, ``top``."""
     camera_size: int = 96
@@ -97,7 +100,7 @@ def configured(settings: Mapping[str, Any]) -> TableConfig:
         )
     if not CAMERA_SIZES[0] <= config.camera_size <= CAMERA_SIZES[1]:
         raise CadenzaError(f"camera_size is {CAMERA_SIZES[0]} to {CAMERA_SIZES[1]} px, not {config.camera_size}.")
-    for name in ("threshold_m", "physics_dt_s", "control_hz", "force_limit_n", "episode_steps"):
+    for name in ("threshold_m", "physics_dt_s", "control_hz", "force_limit_n", "object_limit_n", "episode_steps"):
         value = getattr(config, name)
         if value is not None and not value > 0:
             raise CadenzaError(f"{name} must be above 0, got {value}.")

@@ -17,7 +17,7 @@ from cadenza.envs.errors import CadenzaError
 from cadenza.envs.names import UnknownNameError
 from cadenza.envs.registration import make_env
 from cadenza.envs.tabletop.play import reach_reward
-from cadenza.envs.tabletop.safety import safety_terms
+from cadenza.envs.tabletop.safety import VIOLATIONS, safety_terms
 from cadenza.envs.tabletop.signals import Signals
 from cadenza.envs.tabletop.workspaces import WORKSPACES
 from tests.envs.tabletop.conftest import MakeSingle, MakeVec
@@ -169,6 +169,33 @@ def test_pressing_the_cube_on_the_table_is_told_and_counts_for_nothing(single: M
         assert info["object_force_n"] == pytest.approx(max(parts), rel=1e-9)
     assert info["object_force_n"] > 20
     assert info["contact_force_n"] < 10
+
+
+def test_pressing_the_cube_on_the_table_counts_where_it_is_asked_for(single: MakeSingle) -> None:
+    env, plain = single("PandaPlay", object_limit_n=20.0), single("PandaPlay")
+    kinds = set(VIOLATIONS)
+    for one in (env, plain):
+        one.reset(seed=0)
+        place = (*one.unwrapped.task.hand.pose()[0][0, :2], 0.0)
+        one.reset(seed=0, options={"object": place})
+    down = np.array([0, 0, -0.5, 0, 0, 0, 1.0])
+    told = []
+    for _ in range(14):
+        (_, reward, _, _, info), other = env.step(down), plain.step(down)
+        pressed = info["object_force_n"] > 20.0
+        told.append(pressed)
+        assert info["violations"] == {**other[4]["violations"], "object_force": pressed}
+        assert set(other[4]["violations"]) == kinds
+        assert info["reward_vector"][1] == other[4]["reward_vector"][1] - pressed
+        assert reward == pytest.approx(sum(info["reward_terms"].values()))
+    assert not told[0]
+    assert told[-1]
+
+
+@pytest.mark.parametrize("limit", [0.0, -1.0])
+def test_a_limit_of_what_presses_the_object_is_above_0(limit: float, single: MakeSingle) -> None:
+    with pytest.raises(CadenzaError, match="object_limit_n must be above 0"):
+        single("PandaPlay", object_limit_n=limit)
 
 
 @pytest.mark.parametrize("settings", [{}, {"control": "osc"}, {"actions": "joints"}])
