@@ -77,7 +77,7 @@ def run_skills(options: Skills, command: str) -> None:
     try:
         run_plan(plan, watcher, tell, partial(write_report, plan, command))
     except KeyboardInterrupt:
-        out.print("interrupted; everything is stored. The same command goes on:")
+        out.print("everything is stored. The same command goes on:")
         out.print(f"  {escape(command)}")
         raise
     for path in write_report(plan, command):

@@ -78,7 +78,7 @@ def run_wallclock(options: Wallclock, command: str) -> None:
         try:
             run_plan(plan, display.tell, partial(write_report, plan, command, options.beside))
         except KeyboardInterrupt:
-            out.print("interrupted; everything is stored. The same command goes on:")
+            out.print("everything is stored. The same command goes on:")
             out.print(f"  {escape(command)}")
             raise
     for path in write_report(plan, command, options.beside):

@@ -170,6 +170,12 @@ def test_plan(
     assert len(goals) == 2
     assert all(goal["planned_m"] == goal["after_m"] for goal in goals)
 
+    # Two starts a draw, as there are two samples: the third and fourth are new ones.
+    line = f"cadenza skills plan {trained} --goals 4 --length 1 --hold 1 --samples 2 --elites 1 --iterations 1"
+    assert command(f"{line} --json plan.json") == 0
+    goals = json.loads((elsewhere / "plan.json").read_text())["goals"]
+    assert len({goal["before_m"] for goal in goals}) == 4
+
 
 def test_a_comparison(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = f"cadenza bench skills --presets slim,lsd --seeds 1 --steps 64 --n-envs 2 --env {ENV_ID} --skills 3"
