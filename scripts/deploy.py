@@ -57,6 +57,10 @@ class Deploy:
     """forward and left velocity [m/s] and yaw rate [rad/s]"""
     seconds: float | None = None
     """how long the policy drives; without, until it is stopped"""
+    torque_share: float = 1.0
+    """share of every joint's torque limit; 0.5 for a first try on a robot that hangs"""
+    speed_share: float = 1.0
+    """share of every joint's speed limit, and of how fast targets may change"""
     calibration: Path | None = None
     """file of this very robot; a real bus needs it"""
     log: Path | None = None
@@ -127,6 +131,11 @@ def main(arguments: list[str]) -> int:
 def _check(options: Deploy, real: bool) -> None:
     if options.seconds is not None and not options.seconds > 0:
         raise CadenzaError(f"--seconds must be above 0, got {options.seconds:g}.")
+    for share, value in (("--torque-share", options.torque_share), ("--speed-share", options.speed_share)):
+        if not 0 < value <= 1:
+            raise CadenzaError(
+                f"{share} lies above 0 and not above 1, got {value:g}.", "1 leaves the limits as they are."
+            )
     if options.hold_to_run and options.stop_socket is None:
         raise CadenzaError("--hold-to-run needs a socket to hold.", "Add --stop-socket PATH.")
     if options.log is not None and options.log.suffix != ".mcap":
@@ -154,13 +163,15 @@ def _drive(options: Deploy, robot: LeggedRobot, bundle: PolicyBundle, runner: Po
     from cadenza.controllers.live_status import LiveStatus
     from cadenza.controllers.loop import ControlLoop
     from cadenza.robots.hardware.estop import EStop
+    from cadenza.robots.hardware.limits import JointLimits, lowered
     from cadenza.robots.hardware.robot import RobotHardware
 
     start, let_go = Word(options.yes), Word()
     real = options.bus not in ("sim", "emulated")
     loops: list[ControlLoop] = []
     estop = EStop()
-    hardware = RobotHardware(rig.port, robot, period_s=runner.period_s, estop=estop)
+    limits = lowered(JointLimits.for_robot(robot), torque_share=options.torque_share, speed_share=options.speed_share)
+    hardware = RobotHardware(rig.port, robot, period_s=runner.period_s, limits=limits, estop=estop)
     with contextlib.ExitStack() as stack:
         for source in _stops(options, estop, (start, let_go), lambda name: any(loop.end(name) for loop in loops)):
             stack.enter_context(source)
@@ -271,6 +282,7 @@ def _telemetry(
         "calibration": f"{rig.calibration.unit or 'nominal'} of {rig.calibration.date}",
         "command": json.dumps(options.command),
         "torque_nm": json.dumps([row.torque_nm for row in robot.joints]),
+        "limit_shares": json.dumps({"torque": options.torque_share, "speed": options.speed_share}),
         "versions": json.dumps(origin["versions"]),
         "git_commit": str(origin["git_commit"]),
         "machine": json.dumps(origin["machine"]),
@@ -329,7 +341,8 @@ def _figures(options: Deploy, report: LoopReport, loop: ControlLoop, rig: Rig) -
     from cadenza.agents.runs.settings import provenance
 
     figures: dict[str, Any] = {
-        "bundle": options.bundle, "bus": rig.label, "lockstep": options.lockstep, **asdict(report),
+        "bundle": options.bundle, "bus": rig.label, "lockstep": options.lockstep,
+        "torque_share": options.torque_share, "speed_share": options.speed_share, **asdict(report),
         "bus_ms": loop.bus_ms(), "aside_ms": loop.aside_ms(),
     }  # fmt: skip
     if rig.emulator is not None:

@@ -102,6 +102,8 @@ def test_a_bundle_that_does_not_fit_is_refused_before_anything_moves(
         (["BUNDLE", "--bus", "dynamixl:/dev/x"], "--yes lets real motors move"),
         (["BUNDLE", "--bus", "dynamixl:/dev/x", "--i-am-at-the-stop"], "--lockstep away"),
         (["BUNDLE", "--seconds", "-1"], "--seconds must be above 0"),
+        (["BUNDLE", "--torque-share", "1.5"], "--torque-share lies above 0 and not above 1"),
+        (["BUNDLE", "--speed-share", "0"], "--speed-share lies above 0 and not above 1"),
         (["BUNDLE", "--log", "run.txt"], "writes a .mcap"),
         (["BUNDLE", "--faults", "f.json"], "Only emulated motors take a fault plan"),
         (["BUNDLE", "--hold-to-run"], "--hold-to-run needs a socket"),
@@ -115,6 +117,20 @@ def test_mistakes_are_explained(
     arguments = [str(small_bundle("stand")) if word == "BUNDLE" else word for word in arguments]
     assert run(["deploy", "--yes", "--lockstep", *arguments]) == 1
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("share", "value", "limit"), [("torque", "0.5", "torque"), ("speed", "0.5", "slew")])
+def test_a_first_try_has_lower_limits(tmp_path: Path, share: str, value: str, limit: str) -> None:
+    held = []
+    for given in ("1", value):
+        log, figures = tmp_path / f"{given}.mcap", tmp_path / f"{given}.json"
+        command = ["deploy", "op3-stand", "--hung-up", *SHORT, "--json", str(figures), "--log", str(log)]
+        assert run([*command, f"--{share}-share", given]) == 0
+        record = json.loads(figures.read_text())
+        assert record[f"{share}_share"] == float(given)
+        assert json.loads(read_log(log).metadata["limit_shares"])[share] == float(given)
+        held.append(record["limited_ticks"].get(limit, 0))
+    assert held[0] == 0 < held[1]
 
 
 def test_a_run_is_filmed(small_bundle: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
