@@ -380,6 +380,7 @@ class TableTask:
         """All that the next steps of these copies depend on, as arrays and plain values."""
         return [
             {
+                "task": type(self).__name__,
                 "physics": self.physics.state(index),
                 "memory": {name: array[index].copy() for name, array in self.memory.items()},
                 "random": self.random[index].bit_generator.state,
@@ -396,15 +397,16 @@ class TableTask:
         """
         if len(states) != len(ids):
             raise CadenzaError(f"There are {len(ids)} copies to restore and {len(states)} states.")
-        size = len(self.physics.state(0))
+        size, task = len(self.physics.state(0)), type(self).__name__
         for state in states:
-            if set(state) != {"physics", "memory", "random"} or len(state["physics"]) != size:
+            if set(state) - {"task"} != {"physics", "memory", "random"} or len(state["physics"]) != size:
                 raise CadenzaError(
                     "The saved state is of another model.", "Restore it in an environment of the same id and settings."
                 )
             if not np.isfinite(state["physics"]).all():
                 raise CadenzaError("The saved state holds a number that is not finite.")
-            if set(state["memory"]) != set(self.memory):
+            # Push and PickPlace remember the same things, but not for the same goals.
+            if set(state["memory"]) != set(self.memory) or state.get("task", task) != task:
                 raise CadenzaError(
                     "The saved state is of another task.", "Restore it in an environment of the same id and settings."
                 )

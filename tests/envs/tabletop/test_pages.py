@@ -10,7 +10,7 @@ import pytest
 
 from cadenza.envs.registration import ENVIRONMENTS, table_ids
 from cadenza.envs.tabletop.observations import state_terms
-from cadenza.envs.tabletop.safety import safety_terms
+from cadenza.envs.tabletop.safety import OBJECT_FORCE, safety_terms
 from cadenza.envs.tabletop.settings import TableConfig
 from cadenza.envs.tabletop.tasks import ARMS, TASKS
 from cadenza.envs.tabletop.workspaces import WORKSPACES
@@ -62,7 +62,8 @@ def test_observation_terms(page: str) -> None:
 def test_safety_terms(page: str) -> None:
     table = page[page.index("## Play's rewards") :]
     stated = {row[0].strip("`"): row[1] for row in rows(table, "Term")}
-    assert stated == {"reach": "reach", **dict.fromkeys(safety_terms(signals(), LIMITS, 10.0), "safety")}
+    terms = (*safety_terms(signals(), LIMITS, 10.0), OBJECT_FORCE)
+    assert stated == {"reach": "reach", **dict.fromkeys(terms, "safety")}
 
 
 def test_settings_exist(page: str) -> None:

@@ -90,6 +90,20 @@ def test_a_state_of_another_model_is_refused(single: MakeSingle) -> None:
         reach.set_state(play.get_state())
 
 
+def test_a_state_of_another_task_is_refused(single: MakeSingle) -> None:
+    from cadenza.envs.errors import CadenzaError
+
+    push, carry = single("PandaPush"), single("PandaPickPlace")
+    for env in (push, carry):
+        env.reset(seed=0)
+    before = carry.get_state()["physics"]
+    with pytest.raises(CadenzaError, match="another task"):
+        carry.set_state(push.get_state())
+    assert (carry.get_state()["physics"] == before).all()
+    older = {name: value for name, value in push.get_state().items() if name != "task"}  # of runs begun before
+    push.set_state(older)
+
+
 def test_the_whole_state_of_a_run_goes_on(together: MakeVec) -> None:
     many, other = together("PandaPush", N, episode_steps=EPISODE), together("PandaPush", N, episode_steps=EPISODE)
     many.seed(3)
