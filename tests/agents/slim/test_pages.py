@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cadenza.agents.slim.comparison import Group
+from cadenza.agents.slim.presets import PRESETS
 
 DOCS = Path(__file__).parents[3] / "docs"
 COLUMNS = (
@@ -41,17 +41,24 @@ def test_the_table_of_presets_is_the_measured_one(preset: str) -> None:
         assert shown == f"{value}{unit} ({low} to {high})", (preset, name)
 
 
-OTHERS = json.loads((DOCS / "results/slim-others.json").read_text())["runs"]
-EARLIER = [run for run in json.loads((DOCS / "results/slim-400k.json").read_text())["runs"] if run["seed"] == 0]
+SHORTER = [
+    run
+    for name in ("slim-400k", "slim-others")
+    for run in json.loads((DOCS / f"results/{name}.json").read_text())["runs"]
+]
 
 
-@pytest.mark.parametrize("run", [*OTHERS, *(run for run in EARLIER if run["preset"] in ("slim", "single_scaled"))])
-def test_the_table_of_the_other_presets_is_the_measured_one(run: dict[str, Any]) -> None:
-    assert run["seed"] == 0
-    columns = ("coverage", 100, 0, " %"), ("displacement_m", 100, 1, " cm"), *COLUMNS[3:4]
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_table_of_all_presets_is_the_measured_one(preset: str) -> None:
+    group = Group(preset, [run for run in SHORTER if run["preset"] == preset])
+    assert sorted(run["seed"] for run in group.results) == [0, 1, 2]
+    columns = ("coverage", 100, 0, " %"), ("displacement_m", 100, 0, " cm"), *COLUMNS[3:4]
     columns += ("violations_per_1000", 1, 0, ""), ("peak_force_n", 1, 0, " N")
-    shown = cells_of_row(f"seed 0: `{run['preset']}` ")
-    assert shown == [f"{scale * run['figures'][name][0]:.{digits}f}{unit}" for name, scale, digits, unit in columns]
+    for shown, (name, scale, digits, unit) in zip(cells_of_row(f"400k: `{preset}` "), columns, strict=True):
+        figure = group.figure(name)
+        assert figure is not None
+        value, low, high = (f"{scale * number:.{digits}f}" for number in figure.to_list())
+        assert shown == f"{value}{unit} ({low} to {high})", (preset, name)
 
 
 @pytest.mark.parametrize(
