@@ -61,6 +61,22 @@ def test_the_table_of_all_presets_is_the_measured_one(preset: str) -> None:
         assert shown == f"{value}{unit} ({low} to {high})", (preset, name)
 
 
+LIMITED = json.loads((DOCS / "results/slim-object-limit.json").read_text())["runs"]
+
+
+@pytest.mark.parametrize("preset", sorted({run["preset"] for run in LIMITED}))
+def test_the_table_with_a_limit_on_what_presses_the_object_is_the_measured_one(preset: str) -> None:
+    group = Group(preset, [run for run in LIMITED if run["preset"] == preset])
+    assert sorted(run["seed"] for run in group.results) == [0, 1, 2]
+    columns = [column for column in COLUMNS if column[0] != "cells"]
+    columns.insert(4, ("violations_per_1000_object_force", 1, 1, ""))
+    for shown, (name, scale, digits, unit) in zip(cells_of_row(f"limited: `{preset}`, "), columns, strict=True):
+        figure = group.figure(name)
+        assert figure is not None
+        value, low, high = (f"{scale * number:.{digits}f}" for number in figure.to_list())
+        assert shown == f"{value}{unit} ({low} to {high})", (preset, name)
+
+
 @pytest.mark.parametrize(
     ("row", "task", "name", "scale", "unit"),
     [
