@@ -159,9 +159,16 @@ def _check_plan(folder: Path, plan: Plan, expert: str) -> None:
 
 
 class _Stage:
-    """Environment and recorder, and the loop of one episode."""
+    """Environment and recorder, and the loop of one episode.
 
-    def __init__(self, folder: Path, plan: Plan, expert: str):
+    Args:
+        folder: of the set.
+        plan: what to collect.
+        expert: its name.
+        begin: write the plan; by one process only, as two would rename each other's file away.
+    """
+
+    def __init__(self, folder: Path, plan: Plan, expert: str, *, begin: bool = True):
         from cadenza.envs.rendering.gl import NoGraphicsLibraryError, ensure_gl_backend
 
         with contextlib.suppress(NoGraphicsLibraryError):  # the environment says so if it has to draw
@@ -181,8 +188,9 @@ class _Stage:
         self.recorder = DemoRecorder(folder, schema, description=plan.description, pictures=plan.pictures)
         task = plan.task or EXPERTS[expert].task
         self.task = task
-        notes = asdict(plan) | {"expert": expert, "task": task}
-        write_json(folder / PLAN_FILE, {k: v for k, v in notes.items() if k not in ("episodes", "description")})
+        if begin:
+            notes = asdict(plan) | {"expert": expert, "task": task}
+            write_json(folder / PLAN_FILE, {k: v for k, v in notes.items() if k not in ("episodes", "description")})
 
     def play(self, index: int, stopped: Callable[[], bool]) -> Collected | None:
         """Collect one episode; None where it was stopped before its end."""
@@ -311,7 +319,7 @@ def _work(folder: Path, plan: Plan, expert: str, jobs: Any, news: Any, stop: Any
 
     try:
         with threadpool_limits(1):  # one process a core: more threads would only wait for each other
-            stage = _Stage(folder, plan, expert)
+            stage = _Stage(folder, plan, expert, begin=False)
             try:
                 while not stopped():
                     try:

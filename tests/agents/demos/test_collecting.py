@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from pathlib import Path
@@ -77,6 +78,18 @@ def test_workers_give_the_same_files(tmp_path: Path) -> None:
     result = collect(tmp_path / "two", plan, workers=2)
     assert (result.episodes, result.missing) == (5, 0)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processors cannot be chosen here")
+def test_workers_that_share_one_processor_do_not_trip_over_each_other(tmp_path: Path) -> None:
+    """They begin at the same moment there, and once took each other's file of the plan away."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        result = collect(tmp_path, Plan("Reacher-v5", 4, seed=3), workers=4)
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert (result.episodes, result.missing) == (4, 0)
 
 
 class Interrupting(ToyExpert):
