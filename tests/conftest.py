@@ -9,6 +9,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["MKL_NUM_THREADS"] = "1"
 
 import random
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,10 @@ from cadenza.envs.rendering.gl import NoGraphicsLibraryError, ensure_gl_backend
 # How long an example takes says how busy the machine is, and nothing about the code.
 hypothesis.settings.register_profile("cadenza", deadline=None)
 hypothesis.settings.load_profile("cadenza")
+
+# A job that a script started in the background ignores Ctrl-C, and so would every test that presses it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
