@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cadenza.controllers.policy_runner import PolicyRunner
     from cadenza.controllers.rigs import Rig
     from cadenza.robots.description import LeggedRobot
+    from cadenza.robots.hardware.limits import JointLimits
 
 STOPPED_BY_SAFETY, INTERRUPTED = 3, 130
 
@@ -105,11 +106,13 @@ def main(arguments: list[str]) -> int:
     from cadenza.controllers.sequenced_runner import SequencedRunner, is_sequence
     from cadenza.controllers.shipped import locate, naming_advice
     from cadenza.robots import load_humanoid
+    from cadenza.robots.hardware.limits import JointLimits, lowered
 
     folder, shipped = locate(options.bundle)
     if not folder.exists():
         raise CadenzaError(f"There is no policy bundle {options.bundle!r}.", naming_advice(options.bundle))
     robot = load_humanoid(options.robot)
+    limits = lowered(JointLimits.for_robot(robot), torque_share=options.torque_share, speed_share=options.speed_share)
     runner = SequencedRunner.load(folder) if is_sequence(folder) else PolicyRunner(PolicyBundle.load(folder))
     bundle = runner.bundle
     facts = check_deployment(bundle.manifest, robot)
@@ -125,17 +128,12 @@ def main(arguments: list[str]) -> int:
             period_s=runner.period_s, calibration_joints=[row.name for row in rig.calibration.joints],
             calibration_robot=rig.calibration.robot,
         )  # fmt: skip
-        return _drive(options, robot, bundle, runner, rig, shipped or folder.name)
+        return _drive(options, robot, limits, bundle, runner, rig, shipped or folder.name)
 
 
 def _check(options: Deploy, real: bool) -> None:
     if options.seconds is not None and not options.seconds > 0:
         raise CadenzaError(f"--seconds must be above 0, got {options.seconds:g}.")
-    for share, value in (("--torque-share", options.torque_share), ("--speed-share", options.speed_share)):
-        if not 0 < value <= 1:
-            raise CadenzaError(
-                f"{share} lies above 0 and not above 1, got {value:g}.", "1 leaves the limits as they are."
-            )
     if options.hold_to_run and options.stop_socket is None:
         raise CadenzaError("--hold-to-run needs a socket to hold.", "Add --stop-socket PATH.")
     if options.log is not None and options.log.suffix != ".mcap":
@@ -158,19 +156,20 @@ def _check(options: Deploy, real: bool) -> None:
         )
 
 
-def _drive(options: Deploy, robot: LeggedRobot, bundle: PolicyBundle, runner: PolicyRunner, rig: Rig, name: str) -> int:
+def _drive(
+    options: Deploy, robot: LeggedRobot, limits: JointLimits, bundle: PolicyBundle, runner: PolicyRunner, rig: Rig,
+    name: str,
+) -> int:  # fmt: skip
     """Set up, run the loop, tell how it went."""
     from cadenza.controllers.live_status import LiveStatus
     from cadenza.controllers.loop import ControlLoop
     from cadenza.robots.hardware.estop import EStop
-    from cadenza.robots.hardware.limits import JointLimits, lowered
     from cadenza.robots.hardware.robot import RobotHardware
 
     start, let_go = Word(options.yes), Word()
     real = options.bus not in ("sim", "emulated")
     loops: list[ControlLoop] = []
     estop = EStop()
-    limits = lowered(JointLimits.for_robot(robot), torque_share=options.torque_share, speed_share=options.speed_share)
     hardware = RobotHardware(rig.port, robot, period_s=runner.period_s, limits=limits, estop=estop)
     with contextlib.ExitStack() as stack:
         for source in _stops(options, estop, (start, let_go), lambda name: any(loop.end(name) for loop in loops)):

@@ -13,7 +13,7 @@ from cadenza.controllers.poses import length
 from cadenza.envs.errors import CadenzaError
 from cadenza.envs.reward_groups import ObjectEntries, check_weights
 from cadenza.envs.tabletop.physics import Physics
-from cadenza.envs.tabletop.safety import OBJECT_FORCE, VIOLATIONS, safety_terms
+from cadenza.envs.tabletop.safety import OBJECT_FORCE, VIOLATIONS, pressed_object, safety_terms
 from cadenza.envs.tabletop.settings import TableConfig
 from cadenza.envs.tabletop.signals import Signals
 from cadenza.envs.tabletop.task import Array, TableTask
@@ -62,7 +62,7 @@ class Play(TableTask):
     def reward(self, signals: Signals) -> tuple[Array, dict[str, Array]]:
         reach, self._safety = reach_reward(signals), safety_terms(signals, self.limits, self.config.force_limit_n)
         if self.config.object_limit_n is not None:
-            self._safety[OBJECT_FORCE] = (self.object_force > self.config.object_limit_n).astype(np.float64)
+            self._safety[OBJECT_FORCE] = pressed_object(self.object_force, self.config.object_limit_n)
         safety = np.zeros(self.n)
         for values in self._safety.values():
             safety = safety - values

@@ -32,6 +32,11 @@ def hard_contact(s: Signals, limit_n: float) -> Array:
     return (s.contact_force > limit_n).astype(np.float64)
 
 
+def pressed_object(force_n: Array, limit_n: float) -> Array:
+    """Object and table pressed on each other harder than the limit; no signal, as Play alone measures the force."""
+    return (force_n > limit_n).astype(np.float64)
+
+
 def near_top_speed(s: Signals) -> Array:
     """Any joint faster than 90 % of its limit."""
     return (s.speed_share > SPEED_SHARE).astype(np.float64)

@@ -52,6 +52,8 @@ class TableTask:
     """Whether the cube is there to be used, and observed."""
 
     def __init__(self, arm: ArmRobot, config: TableConfig, n: int, physics: Callable[[mujoco.MjModel], Physics]):
+        if self.has_goal and config.object_limit_n is not None:
+            raise CadenzaError("object_limit_n is of Play: tasks with a goal have no reward for safety.")
         self.arm, self.config, self.n = arm, config, n
         self.place = workspace(arm.name)
         self.model = build_model(arm, self.place, config, goal=self.has_goal)
@@ -392,8 +394,8 @@ class TableTask:
         """Put :meth:`states` into these copies; the signals of all.
 
         Raises:
-            CadenzaError: states of another model, of a task that remembers other things, with a number that is not
-                finite, or not one for each copy. Nothing is changed then.
+            CadenzaError: states of another model or task, with a number that is not finite, or not one for each copy.
+                Nothing is changed then.
         """
         if len(states) != len(ids):
             raise CadenzaError(f"There are {len(ids)} copies to restore and {len(states)} states.")

@@ -288,7 +288,10 @@ class ObservationGuard:
 def lowered(limits: JointLimits, *, torque_share: float = 1.0, speed_share: float = 1.0) -> JointLimits:
     """Limits for a first try on a real robot: less torque and slower targets. Shares are of (0, 1]."""
     if not (0 < torque_share <= 1 and 0 < speed_share <= 1):
-        raise RefusedError("Shares of limits lie above 0 and not above 1.")
+        raise RefusedError(
+            f"Shares of limits lie above 0 and not above 1: torque {torque_share:g}, speed {speed_share:g}.",
+            "1 leaves a limit as it is.",
+        )
     return limits.changed(
         torque_nm=torque_share * limits.torque_nm,
         velocity_rad_s=speed_share * limits.velocity_rad_s,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +22,15 @@ COLUMNS = (
     ("peak_force_n", 1, 0, " N"),
     ("object_force_n", 1, 0, " N"),
 )
-RESULTS = json.loads((DOCS / "results/slim.json").read_text())["runs"]
+
+
+def runs_of(name: str) -> list[dict[str, Any]]:
+    """The runs of a comparison in docs/results."""
+    runs: list[dict[str, Any]] = json.loads((DOCS / f"results/{name}.json").read_text())["runs"]
+    return runs
+
+
+RESULTS = runs_of("slim")
 
 
 def cells_of_row(first: str) -> list[str]:
@@ -30,51 +40,45 @@ def cells_of_row(first: str) -> list[str]:
     return [cell.strip().replace("**", "") for cell in rows[0].strip("|").split("|")][1:]
 
 
-@pytest.mark.parametrize("preset", sorted({run["preset"] for run in RESULTS}))
-def test_the_table_of_presets_is_the_measured_one(preset: str) -> None:
-    group = Group(preset, [run for run in RESULTS if run["preset"] == preset])
-    assert len(group.results) == 3
-    for shown, (name, scale, digits, unit) in zip(cells_of_row(f"`{preset}`, "), COLUMNS, strict=True):
+Columns = Sequence[tuple[str, int, int, str]]
+
+
+def check_row(first: str, runs: list[dict[str, Any]], preset: str, columns: Columns) -> None:
+    """The row that begins so has the mean and interval over three seeds of these runs."""
+    group = Group(preset, [run for run in runs if run["preset"] == preset])
+    assert sorted(run["seed"] for run in group.results) == [0, 1, 2]
+    for shown, (name, scale, digits, unit) in zip(cells_of_row(first), columns, strict=True):
         figure = group.figure(name)
         assert figure is not None
         value, low, high = (f"{scale * number:.{digits}f}" for number in figure.to_list())
         assert shown == f"{value}{unit} ({low} to {high})", (preset, name)
 
 
-SHORTER = [
-    run
-    for name in ("slim-400k", "slim-others")
-    for run in json.loads((DOCS / f"results/{name}.json").read_text())["runs"]
-]
+@pytest.mark.parametrize("preset", sorted({run["preset"] for run in RESULTS}))
+def test_the_table_of_presets_is_the_measured_one(preset: str) -> None:
+    check_row(f"`{preset}`, ", RESULTS, preset, COLUMNS)
+
+
+SHORTER = runs_of("slim-400k") + runs_of("slim-others")
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_table_of_all_presets_is_the_measured_one(preset: str) -> None:
-    group = Group(preset, [run for run in SHORTER if run["preset"] == preset])
-    assert sorted(run["seed"] for run in group.results) == [0, 1, 2]
-    columns = ("coverage", 100, 0, " %"), ("displacement_m", 100, 0, " cm"), *COLUMNS[3:4]
-    columns += ("violations_per_1000", 1, 0, ""), ("peak_force_n", 1, 0, " N")
-    for shown, (name, scale, digits, unit) in zip(cells_of_row(f"400k: `{preset}` "), columns, strict=True):
-        figure = group.figure(name)
-        assert figure is not None
-        value, low, high = (f"{scale * number:.{digits}f}" for number in figure.to_list())
-        assert shown == f"{value}{unit} ({low} to {high})", (preset, name)
+    columns = ("coverage", 100, 0, " %"), ("displacement_m", 100, 0, " cm"), ("consistency", 1, 2, "")
+    check_row(
+        f"400k: `{preset}` ", SHORTER, preset,
+        (*columns, ("violations_per_1000", 1, 0, ""), ("peak_force_n", 1, 0, " N")),
+    )  # fmt: skip
 
 
-LIMITED = json.loads((DOCS / "results/slim-object-limit.json").read_text())["runs"]
+LIMITED = runs_of("slim-object-limit")
 
 
 @pytest.mark.parametrize("preset", sorted({run["preset"] for run in LIMITED}))
 def test_the_table_with_a_limit_on_what_presses_the_object_is_the_measured_one(preset: str) -> None:
-    group = Group(preset, [run for run in LIMITED if run["preset"] == preset])
-    assert sorted(run["seed"] for run in group.results) == [0, 1, 2]
     columns = [column for column in COLUMNS if column[0] != "cells"]
     columns.insert(4, ("violations_per_1000_object_force", 1, 1, ""))
-    for shown, (name, scale, digits, unit) in zip(cells_of_row(f"limited: `{preset}`, "), columns, strict=True):
-        figure = group.figure(name)
-        assert figure is not None
-        value, low, high = (f"{scale * number:.{digits}f}" for number in figure.to_list())
-        assert shown == f"{value}{unit} ({low} to {high})", (preset, name)
+    check_row(f"limited: `{preset}`, ", LIMITED, preset, columns)
 
 
 @pytest.mark.parametrize(

@@ -198,6 +198,12 @@ def test_a_limit_of_what_presses_the_object_is_above_0(limit: float, single: Mak
         single("PandaPlay", object_limit_n=limit)
 
 
+@pytest.mark.parametrize("task", ["Reach", "Push", "PickPlace"])
+def test_a_limit_that_would_do_nothing_is_refused(task: str, single: MakeSingle) -> None:
+    with pytest.raises(CadenzaError, match="object_limit_n is of Play"):
+        single(f"Panda{task}", object_limit_n=20.0)
+
+
 @pytest.mark.parametrize("settings", [{}, {"control": "osc"}, {"actions": "joints"}])
 def test_an_action_that_is_none_changes_nothing(settings: dict[str, str], single: MakeSingle) -> None:
     env, twin = single("PandaPlay", **settings), single("PandaPlay", **settings)
